@@ -1,0 +1,1 @@
+"""Gradient flow dw/dt = -grad L(w): clocks, integrators, events and the recorded trajectory."""

@@ -1,0 +1,92 @@
+"""Clocks: the variable s in which a flow is integrated, and its rate dt/ds.
+
+Near the origin a degree-D flow takes a time of order 1/delta^(D-2), near a sparse saddle 1/delta^(K-2)
+(theory.md, sections 3 and 4).  In absolute time a solver then fails or freezes: at D = 7 and
+delta = 1e-3 the spacing of doubles near the escape time is larger than the escape itself.  With
+
+    ds = |w_B|^power dt
+
+for the block B of small weights and power = D - 2 (or K - 2) the speed of w_B relative to its size
+is of order one, and the whole escape takes a time of order log(1/delta) in s.  Physical time is
+recovered by quadrature of dt/ds along the computed trajectory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from gfsim.errors import InvalidInput
+
+
+class Clock(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def physical(self) -> bool:
+        """Whether s is t itself."""
+        ...
+
+    def rate(self, w: np.ndarray) -> np.ndarray:
+        """dt/ds at the weights ``w`` (..., P): (...)."""
+        ...
+
+    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
+        """d(dt/ds)/dw at one weight vector: (P,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PhysicalTime:
+    """s = t."""
+
+    name: str = "t"
+    physical: bool = True
+
+    def rate(self, w: np.ndarray) -> np.ndarray:
+        return np.ones(w.shape[:-1])
+
+    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
+        return np.zeros(w.shape[-1])
+
+
+@dataclass(frozen=True)
+class RescaledTime:
+    """ds = |w_B|^power dt, B a block of weights (``None``: all of them).
+
+    Parameters
+    ----------
+    power : float >= 0
+        D - 2 for an escape from the origin, K - 2 for an escape from a sparse saddle.
+    block : (m,) int array, optional
+        Flat indices of the block whose norm sets the pace.
+    """
+
+    power: float
+    block: np.ndarray | None = None
+    physical: bool = False
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.power) and self.power >= 0):
+            raise InvalidInput(f"clock power = {self.power!r}; it must be a finite number >= 0 (a degree minus 2)")
+
+    @property
+    def name(self) -> str:
+        return f"ds = |w{'' if self.block is None else '_z'}|^{self.power:g} dt"
+
+    def _part(self, w: np.ndarray) -> np.ndarray:
+        return w if self.block is None else w[..., self.block]
+
+    def rate(self, w: np.ndarray) -> np.ndarray:
+        part = self._part(w)
+        return (part * part).sum(-1) ** (-0.5 * self.power)
+
+    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
+        part = self._part(w)
+        slope = -self.power * (part @ part) ** (-0.5 * self.power - 1.0)
+        gradient = np.zeros(w.shape[-1])
+        gradient[slice(None) if self.block is None else self.block] = slope * part
+        return gradient
