@@ -1,0 +1,124 @@
+"""The table that ``gfsim check`` prints, and the record that it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from proofs_checks.statement import Context, Evidence, Row
+
+HEADER = ("statement", "evidence", "instances", "worst margin", "control", "holds", "seconds")
+
+
+def show_margin(margin: float) -> str:
+    """``x1.02``, ``x3e+04``: the factor by which the worst instance is inside its bound."""
+    if math.isinf(margin):
+        return "exact"
+    return f"x{margin:.3g}" if margin < 1000 else f"x{margin:.0e}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One line a statement."""
+    cells = [HEADER, *(_cells(row) for row in rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(HEADER))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    kinds = [
+        f"{len(found)} {kind}"
+        for kind in ("symbolic", "numerical")
+        if (found := [e for e in row.evidence if e.kind == kind])
+    ]
+    tightest = row.tightest
+    controls = row.of_kind("control")
+    if not controls:
+        control = "NONE"
+    else:
+        worst = min(controls, key=lambda e: e.margin)
+        # where exactly zero is claimed, by how much the control misses it is no factor
+        factor = "" if math.isinf(worst.margin) else f" {show_margin(worst.margin)}"
+        control = f"fails{factor}" if row.control_failed else "DOES NOT FAIL"
+    return (
+        row.name,
+        " + ".join(kinds) or "none",
+        str(sum(e.instances for e in row.evidence)),
+        "" if tightest is None else show_margin(tightest.margin),
+        control,
+        "ERROR" if row.error else "yes" if row.holds else "NO",
+        f"{row.seconds:.1f}",
+    )
+
+
+def problems(rows: Sequence[Row]) -> str:
+    """One paragraph for every piece of evidence that is not as it should be; empty when all is well."""
+    out = []
+    for row in rows:
+        if row.error:
+            out.append(f"{row.name}: in error: {row.error}")
+        out += [f"{row.name}: {_sentence(e)}" for e in row.evidence if not e.as_it_should]
+    return "\n".join(out)
+
+
+def details(rows: Sequence[Row]) -> str:
+    """Every piece of evidence of every row, with its bound and the reason for it."""
+    out = []
+    for row in rows:
+        out.append(f"{row.name}: {row.title} ({row.source})")
+        out += [f"  [{e.kind}] {_sentence(e)}" for e in row.evidence]
+    return "\n".join(out)
+
+
+def _sentence(e: Evidence) -> str:
+    verdict = "as it should be" if e.as_it_should else "NOT AS IT SHOULD BE"
+    if e.kind == "control":
+        return (
+            f"{e.what}: {e.measured:.3g} where the claim is {e.sense} {e.bound:.3g} "
+            f"({e.instances}; broken: {e.why}): {verdict}"
+        )
+    return f"{e.what}: {e.measured:.3g}, {e.sense} {e.bound:.3g} ({e.instances}; {e.why}): {verdict}"
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """One sentence on the whole run."""
+    held = sum(row.holds for row in rows)
+    total = sum(row.seconds for row in rows)
+    wrong = [row.name for row in rows if not row.holds]
+    tail = f"; not: {', '.join(wrong)}" if wrong else ""
+    return f"{held} of {len(rows)} statements hold{tail} ({total:.0f} s)"
+
+
+def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
+    """Everything that was measured, for a JSON file."""
+    return {
+        "seed": context.seed,
+        "full": context.full,
+        "holds": all(row.holds for row in rows),
+        "statements": [
+            {
+                "name": row.name,
+                "title": row.title,
+                "source": row.source,
+                "holds": row.holds,
+                "seconds": round(row.seconds, 2),
+                "error": row.error,
+                "evidence": [
+                    {
+                        "kind": e.kind,
+                        "what": e.what,
+                        "measured": e.measured,
+                        "sense": e.sense,
+                        "bound": e.bound,
+                        "margin": e.margin,
+                        "instances": e.instances,
+                        "why": e.why,
+                        "as_it_should": e.as_it_should,
+                    }
+                    for e in row.evidence
+                ],
+            }
+            for row in rows
+        ],
+    }

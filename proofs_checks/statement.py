@@ -1,0 +1,166 @@
+"""What a check is made of: pieces of evidence, and the row of a statement that they add up to.
+
+A piece of evidence compares the worst of its instances with a bound.  A statement holds when every piece
+holds AND it has a negative control that behaves as it should: the same measurement, made where one
+hypothesis is broken, must violate the same bound.  Without that a check might be one that cannot fail.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from gfsim.errors import InvalidInput
+
+Kind = Literal["symbolic", "numerical", "control"]
+Sense = Literal["at most", "at least"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison.
+
+    Attributes
+    ----------
+    kind : "symbolic", "numerical" or "control"
+    what : str
+        The measured quantity, in words.
+    measured : float >= 0
+        The instance that comes nearest to refuting the claim.  Of a control: the instance that comes
+        nearest to meeting the bound although its hypothesis is broken.
+    sense, bound : the inequality that the claim asserts
+    instances : int
+        How many instances ``measured`` is the worst of.
+    why : str
+        Where the bound comes from; of a control, which hypothesis was broken.
+    """
+
+    kind: Kind
+    what: str
+    measured: float
+    sense: Sense
+    bound: float
+    instances: int
+    why: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the inequality holds; never for a NaN."""
+        return self.measured <= self.bound if self.sense == "at most" else self.measured >= self.bound
+
+    @property
+    def as_it_should(self) -> bool:
+        """Met for a claim; violated (by a number, not by a NaN) for a control."""
+        if self.kind == "control":
+            return not self.met and not math.isnan(self.measured)
+        return self.met
+
+    @property
+    def margin(self) -> float:
+        """The factor by which the worst instance is on its right side; below 1 means that it is not.
+
+        Infinite for what is met exactly (zero, where at most zero is claimed, included).
+        """
+        if math.isnan(self.measured):
+            return 0.0
+        inside, outside = (self.bound, self.measured) if self.sense == "at most" else (self.measured, self.bound)
+        if self.kind == "control":
+            inside, outside = outside, inside
+        if outside == 0:
+            return math.inf if self.as_it_should else 0.0
+        return inside / outside
+
+
+class Ledger:
+    """Collects the evidence of one statement; every method takes all instances and keeps the worst."""
+
+    def __init__(self) -> None:
+        self.evidence: list[Evidence] = []
+
+    def identity(self, what: str, differences: Iterable[object]) -> None:
+        """sympy expressions that must all vanish identically; those that do not are counted."""
+        import sympy
+
+        remainders = [sympy.nsimplify(sympy.sympify(d), rational=True) for d in differences]
+        wrong = sum(1 for r in remainders if sympy.simplify(sympy.expand(r)) != 0)
+        self._add("symbolic", what, [float(wrong)] * len(remainders), "at most", 0.0, "an identity: no tolerance")
+
+    def proved(self, what: str, cases: Iterable[object]) -> None:
+        """Propositions that sympy must have settled as true; the others are counted."""
+        verdicts = [case is True or str(case) == "True" for case in cases]
+        self._add("symbolic", what, [float(not v) for v in verdicts], "at most", 0.0, "settled by sympy: no tolerance")
+
+    def at_most(self, what: str, values: Iterable[float], bound: float, why: str) -> None:
+        self._add("numerical", what, values, "at most", bound, why)
+
+    def at_least(self, what: str, values: Iterable[float], bound: float, why: str) -> None:
+        self._add("numerical", what, values, "at least", bound, why)
+
+    def control(self, what: str, values: Iterable[float], bound: float, broken: str, sense: Sense = "at most") -> None:
+        """The measurement of a claim where the hypothesis ``broken`` does not hold: each must violate ``bound``."""
+        self._add("control", what, values, sense, bound, broken)
+
+    def _add(self, kind: Kind, what: str, values: Iterable[float], sense: Sense, bound: float, why: str) -> None:
+        numbers = [float(v) for v in values]
+        if not numbers:
+            raise InvalidInput(f"no instance of {what!r} was made; a claim about nothing is not evidence")
+        if any(v < 0 for v in numbers):
+            raise InvalidInput(f"{what!r} measured {min(numbers):g}; pass sizes of deviations, which are >= 0")
+        # a NaN among the instances is the worst of them: max and min would pass over it
+        largest = (sense == "at most") != (kind == "control")
+        worst = math.nan if any(map(math.isnan, numbers)) else max(numbers) if largest else min(numbers)
+        self.evidence.append(Evidence(kind, what, worst, sense, bound, len(numbers), why))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a module is run with: the seed of all draws, and whether to take the long form."""
+
+    seed: int = 0
+    full: bool = False
+
+    def rng(self, *key: object) -> np.random.Generator:
+        """A generator that depends on the seed and on ``key`` alone, not on what ran before."""
+        return np.random.default_rng([self.seed, zlib.crc32(repr(key).encode())])
+
+    def draws(self, key: str, quick: int, full: int | None = None) -> Iterator[np.random.Generator]:
+        """One generator an instance: ``quick`` of them, or ``full`` (default: ten times as many)."""
+        count = quick if not self.full else 10 * quick if full is None else full
+        return (self.rng(key, k) for k in range(count))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome of one statement."""
+
+    name: str
+    title: str
+    source: str
+    evidence: tuple[Evidence, ...] = field(repr=False)
+    seconds: float = 0.0
+    error: str = ""
+    """What stopped the module, if something did; the statement then counts as not holding."""
+
+    def of_kind(self, *kinds: Kind) -> list[Evidence]:
+        return [e for e in self.evidence if e.kind in kinds]
+
+    @property
+    def control_failed(self) -> bool:
+        """Whether there is a negative control and every one failed as it should."""
+        controls = self.of_kind("control")
+        return bool(controls) and all(e.as_it_should for e in controls)
+
+    @property
+    def holds(self) -> bool:
+        claims = self.of_kind("symbolic", "numerical")
+        return not self.error and bool(claims) and all(e.met for e in claims) and self.control_failed
+
+    @property
+    def tightest(self) -> Evidence | None:
+        """The numerical evidence with the smallest margin; None when there is none."""
+        return min(self.of_kind("numerical"), key=lambda e: e.margin, default=None)
