@@ -1,0 +1,77 @@
+"""The figures, in the order in which they are run and listed.
+
+Titles stand here and not in the modules so that listing them imports nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gfsim.errors import unknown_name
+from paper_repro.figure import Context, Outcome
+
+BEYOND = "Kumar and Haupt, JMLR 26(269), 2025"
+PURSUIT = "Kumar and Haupt, arXiv 2509.12154, 2025"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure: its command-line name, its module, a title, and where in the papers it comes from."""
+
+    name: str
+    module: str
+    title: str
+    source: str
+
+    @property
+    def available(self) -> bool:
+        """Whether its module is installed (it is not imported)."""
+        return importlib.util.find_spec(self.module) is not None
+
+    def load(self) -> Callable[[Context], Outcome]:
+        run: Callable[[Context], Outcome] = importlib.import_module(self.module).run
+        return run
+
+
+FIGURES: tuple[Entry, ...] = (
+    Entry("toy", "paper_repro.toy", "Closed-form escape from the origin", f"{BEYOND}, Figure 2 and Example 1"),
+    Entry(
+        "first_saddle",
+        "paper_repro.first_saddle",
+        "Two-layer square net from the origin to its first saddles",
+        f"{BEYOND}, Figures 1 and 14",
+    ),
+    Entry(
+        "saddle_directions",
+        "paper_repro.saddle_directions",
+        "Directions of the small weights near a sparse saddle",
+        f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+    ),
+    Entry(
+        "after_saddle",
+        "paper_repro.after_saddle",
+        "From one sparse saddle to the next",
+        f"{PURSUIT}, the dynamics after the saddle (our reading; set-up ours)",
+    ),
+    Entry(
+        "pursuit",
+        "paper_repro.pursuit",
+        "Neuron Pursuit recovers a sparse network",
+        f"{PURSUIT}, the author's public example",
+    ),
+)
+
+
+def select(names: Sequence[str], figures: Sequence[Entry] | None = None) -> list[Entry]:
+    """The named figures in registry order, all of them when ``names`` is empty; each once.
+
+    Raises :class:`gfsim.errors.UnknownName` with the nearest right name.
+    """
+    known = FIGURES if figures is None else figures
+    for name in names:
+        if name not in [entry.name for entry in known]:
+            raise unknown_name("figure", name, [entry.name for entry in known])
+    return [entry for entry in known if not names or entry.name in names]

@@ -1,0 +1,461 @@
+"""The framework that runs figures: claims, files, interruptions.
+
+Figures here are small modules written into a temporary folder, so that each way of going wrong can be made.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import sys
+import textwrap
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfsim.errors import InvalidInput, OutputError, UnknownName
+from gfsim.jsonable import dumps, to_jsonable
+from gfsim.output import OutputDirectory
+from paper_repro import registry, report
+from paper_repro.claims import Claim, check_basis
+from paper_repro.figure import Context, load_data
+from paper_repro.progress import Progress
+from paper_repro.registry import Entry
+from paper_repro.runner import Summary, earlier_report, run_figures
+
+TEMPLATE = """
+import numpy as np
+from paper_repro.claims import Claim, THEOREM
+from paper_repro.figure import Outcome
+
+def run(ctx):
+    x = ctx.rng("points").uniform(size=5)
+    ctx.note("drawing points")
+    fig, ax = ctx.subplots()
+    ax.plot(x)
+    return Outcome(
+        figure=fig,
+        claims=[Claim.at_most("largest point", x.max(), BOUND, of="x", source=THEOREM)],
+        numbers={"x": x, "nothing": float("nan")},
+        caption="Five points.",
+        convention="sum",
+    )
+"""
+
+
+def drawing(bound: float = 1.0) -> str:
+    """A figure module whose one claim holds unless ``bound`` is small."""
+    return TEMPLATE.replace("BOUND", str(bound))
+
+
+@pytest.fixture
+def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Entry]]:
+    """``figures(one="source", two="source")``: entries of freshly written figure modules."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+
+    def make(**sources: str) -> list[Entry]:
+        entries = []
+        for name, source in sources.items():
+            module = f"figure_{name}_{abs(hash(tmp_path)) % 10**9}"
+            (folder / f"{module}.py").write_text(textwrap.dedent(source))
+            sys.modules.pop(module, None)
+            entries.append(Entry(name, module, f"Title of {name}", "a test"))
+        return entries
+
+    return make
+
+
+def go(entries: list[Entry], out: Path, **options: Any) -> Summary:
+    return run_figures(entries, OutputDirectory(out), progress=Progress(len(entries), io.StringIO()), **options)
+
+
+def strict(path: Path) -> Any:
+    """JSON as a strict parser reads it: NaN and Infinity are refused."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+# -- claims ------------------------------------------------------------------------------------------
+
+numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
+finite = st.floats(-1e6, 1e6)
+
+
+@given(st.one_of(numbers, st.lists(numbers, min_size=1, max_size=4)), finite, finite)
+def test_claims_agree_with_plain_comparisons(measured: Any, a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    each = measured if isinstance(measured, list) else [measured]
+    assert Claim.at_most("c", measured, a, of="n").holds == all(m <= a for m in each)
+    assert Claim.at_least("c", measured, a, of="n").holds == all(m >= a for m in each)
+    assert Claim.between("c", measured, low, high, of="n").holds == all(low <= m <= high for m in each)
+    close = Claim.close("c", measured, a, rtol=1e-3, of="n").holds
+    assert close == all(abs(m - a) <= 1e-3 * abs(a) for m in each)
+
+
+@given(st.one_of(numbers, st.lists(numbers, min_size=1, max_size=4)), finite)
+def test_a_claim_survives_its_json(measured: Any, bound: float) -> None:
+    for claim in (
+        Claim.at_most("c", measured, bound, of=["n", "m"]),
+        Claim.close("c", measured, bound, atol=1.0, of="n"),
+    ):
+        text = dumps(claim.to_json())
+        again = Claim.from_json(json.loads(text, parse_constant=lambda word: pytest.fail(word)))
+        assert again == claim
+        assert again.holds == claim.holds
+
+
+def test_claims_that_cannot_fail_or_be_recomputed_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="could not fail"):
+        Claim.at_most("c", 1.0, math.inf, of="n")
+    with pytest.raises(InvalidInput, match="could not fail"):
+        Claim.at_least("c", 1.0, math.nan, of="n")
+    with pytest.raises(InvalidInput, match="one must be > 0"):
+        Claim.close("c", 1.0, 1.0, of="n")
+    with pytest.raises(InvalidInput, match="names no entry"):
+        Claim.equal("c", 1, 1, of=[])
+    with pytest.raises(InvalidInput, match="which is not in numbers"):
+        check_basis([Claim.equal("c", 1, 1, of="a.b")], {"a": {"c": 1}})
+    with pytest.raises(InvalidInput, match="two claims"):
+        check_basis([Claim.equal("c", 1, 1, of="a")] * 2, {"a": 1})
+    with pytest.raises(InvalidInput, match="no claim"):
+        check_basis([], {"a": 1})
+    check_basis([Claim.equal("c", 1, 1, of="a.b")], {"a": {"b": 1}})
+
+
+def test_nothing_measured_does_not_hold() -> None:
+    assert not Claim.at_most("c", [], 1.0, of="n").holds
+    assert not Claim.close("c", [1.0], [1.0, 2.0], rtol=1.0, of="n").holds
+
+
+def test_equal_compares_nested_lists_exactly() -> None:
+    widths = np.array([[1, 1], [2, 1]])
+    assert Claim.equal("c", widths, [[1, 1], [2, 1]], of="n").holds
+    assert not Claim.equal("c", widths, [[1, 1], [2, 2]], of="n").holds
+    assert Claim.equal("c", widths, [[1, 1], [2, 1]], of="n").to_json()["expected"] == [[1, 1], [2, 1]]
+
+
+# -- JSON --------------------------------------------------------------------------------------------
+
+
+@given(st.recursive(numbers | st.integers() | st.text() | st.booleans() | st.none(), st.lists, max_leaves=20))
+def test_json_is_strict_and_exact(value: Any) -> None:
+    back = json.loads(dumps({"v": value}), parse_constant=lambda word: pytest.fail(word))["v"]
+    assert back == to_jsonable(value)
+
+
+def test_json_refuses_what_it_cannot_hold() -> None:
+    with pytest.raises(InvalidInput, match=r"value\.a\[1\] is a complex"):
+        to_jsonable({"a": [1, 2j]})
+    with pytest.raises(InvalidInput, match="complex128"):
+        to_jsonable(np.array([1j]))
+    assert to_jsonable({1: np.float32(0.5), "n": np.array([[1.0, np.inf]])}) == {"1": 0.5, "n": [[1.0, "inf"]]}
+
+
+# -- a run that goes well ----------------------------------------------------------------------------
+
+
+def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    entries = figures(one=drawing(), two=drawing())
+    out = tmp_path / "deep" / "out"
+    summary = go(entries, out, seed=3, full=True)
+    assert summary.ok
+    assert summary.exit_code == 0
+    assert names(out) == {f"{n}.{e}" for n in ("one", "two") for e in ("png", "svg", "json")}
+    record = strict(out / "one.json")
+    assert set(record) == {
+        *("name", "title", "source", "caption", "convention", "full", "seed", "claims", "notes", "versions"),
+        *("seconds", "numbers"),
+    }
+    assert (record["seed"], record["full"], record["name"], record["convention"]) == (3, True, "one", "sum")
+    (claim,) = record["claims"]
+    assert claim["expected"] == "<= 1"
+    assert claim["holds"] is True
+    assert claim["measured"] == max(record["numbers"]["x"])
+    assert record["numbers"]["nothing"] == "nan"
+    assert {"gfsim", "python", "numpy", "scipy", "torch"} <= set(record["versions"])
+    assert record["seconds"] > 0
+
+    from PIL import Image
+
+    with Image.open(out / "one.png") as image:
+        assert min(image.info["dpi"]) >= 150 - 0.5
+    assert ET.parse(out / "one.svg").getroot().tag.endswith("svg")
+
+
+def test_the_same_seed_gives_the_same_files(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    entries = figures(one=drawing())
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        go(entries, tmp_path / folder, seed=seed)
+    assert (tmp_path / "a/one.svg").read_bytes() == (tmp_path / "b/one.svg").read_bytes()
+    assert (tmp_path / "a/one.png").read_bytes() == (tmp_path / "b/one.png").read_bytes()
+    assert strict(tmp_path / "a/one.json")["numbers"] == strict(tmp_path / "b/one.json")["numbers"]
+    assert strict(tmp_path / "a/one.json")["numbers"] != strict(tmp_path / "c/one.json")["numbers"]
+
+
+def test_random_streams_do_not_depend_on_each_other() -> None:
+    first = Context("f", seed=1).rng("data").normal(size=4)
+    ctx = Context("f", seed=1)
+    ctx.rng("start").normal(size=100)
+    assert (ctx.rng("data").normal(size=4) == first).all()
+    for other in (Context("g", seed=1).rng("data"), Context("f", seed=2).rng("data"), Context("f", seed=1).rng("x")):
+        assert (other.normal(size=4) != first).all()
+
+
+# -- runs that do not --------------------------------------------------------------------------------
+
+
+def test_a_claim_that_fails(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    summary = go(figures(one=drawing(-1.0)), tmp_path / "out")
+    assert summary.exit_code == 1
+    assert strict(tmp_path / "out/one.json")["claims"][0]["holds"] is False
+    assert "NO" in report.plain_table(summary)
+    assert "**NO**" in report.markdown(summary)
+    assert "0 of 1 claims hold" in report.verdict(summary)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def run(ctx):\n    raise RuntimeError('the solver | gave up')",
+        "import a_module_that_does_not_exist",
+        drawing().replace('of="x"', 'of="y"'),
+        drawing().replace('"x": x', '"x": x, "f": run'),
+        "def run(ctx):\n    return None",
+    ],
+    ids=["raises", "import", "claim without basis", "no JSON", "no outcome"],
+)
+def test_an_error_loses_one_figure_only(figures: Callable[..., list[Entry]], tmp_path: Path, source: str) -> None:
+    out = tmp_path / "out"
+    go(figures(bad=drawing()), out)  # an earlier success, which must not pass for this run's
+    summary = go(figures(bad=source, good=drawing()), out)
+    assert summary.exit_code == 1
+    assert [r.state for r in summary.reports] == ["error", "complete"]
+    assert names(out) == {"bad.error.txt", "good.png", "good.svg", "good.json"}
+    assert "Traceback" in (out / "bad.error.txt").read_text()
+    assert "ERROR" in report.plain_table(summary)
+    assert "in error: bad" in report.verdict(summary)
+    again = go(figures(bad=drawing()), out)
+    assert again.ok
+    assert "bad.error.txt" not in names(out)
+
+
+INTERRUPT = """
+import os, signal
+def run(ctx):
+    os.kill(os.getpid(), signal.{signal})
+    for _ in range(10**9):
+        pass
+"""
+
+SWALLOW = drawing().replace(
+    'ctx.note("drawing points")',
+    """import os, signal
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10**9):
+            pass
+    except KeyboardInterrupt:
+        AFTER""",
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        INTERRUPT.format(signal="SIGINT"),
+        INTERRUPT.format(signal="SIGTERM"),
+        SWALLOW.replace("AFTER", "pass"),
+        SWALLOW.replace("AFTER", 'ctx.note("going on"); os._exit(9)'),
+    ],
+    ids=["SIGINT", "SIGTERM", "swallowed", "swallowed before a note"],
+)
+def test_an_interruption_keeps_what_is_complete(
+    figures: Callable[..., list[Entry]], tmp_path: Path, source: str
+) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    good = drawing()
+    summary = go(figures(first=good, second=source, third=good), tmp_path / "out")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert summary.exit_code == 130
+    assert [r.state for r in summary.reports] == ["complete", "missing", "missing"]
+    assert names(tmp_path / "out") == {"first.png", "first.svg", "first.json"}
+    assert "complete are first; missing are second, third" in report.verdict(summary)
+    assert "MISSING" in report.plain_table(summary)
+
+
+def test_an_interruption_says_what_is_left_of_an_earlier_run(
+    figures: Callable[..., list[Entry]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    go(figures(one=drawing()), out)
+    before = (out / "one.json").read_bytes()
+    summary = go(figures(one=INTERRUPT.format(signal="SIGINT")), out)
+    assert summary.exit_code == 130
+    assert (out / "one.json").read_bytes() == before
+    assert "an earlier run)" in report.plain_table(summary)
+    assert "those of an earlier run" in report.markdown(summary)
+
+
+def test_an_interruption_while_files_are_written_waits_for_them(
+    figures: Callable[..., list[Entry]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def interrupted(source: Any, target: Any) -> None:
+        replace(source, target)
+        if str(target).endswith("one.png"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    good = drawing()
+    summary = go(figures(one=good, two=good), tmp_path / "out")
+    assert summary.exit_code == 130
+    assert names(tmp_path / "out") == {"one.png", "one.svg", "one.json"}
+    assert go(figures(one=good), tmp_path / "out").ok  # nothing was missing: the wish came too late to matter
+
+
+# -- output directories ------------------------------------------------------------------------------
+
+
+def test_files_are_replaced_as_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = OutputDirectory(tmp_path / "out")
+    out.write({"a": b"old", "b": b"old"})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="no space left"):
+            out.write({"a": b"new", "b": b"new"})
+    assert {p.name: p.read_bytes() for p in out.path.iterdir()} == {"a": b"old", "b": b"old"}
+
+    replace = os.replace
+
+    def cut_off(source: Any, target: Any) -> None:
+        if str(target).endswith("b"):
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(OutputError, match="input/output error"):
+            out.write({"a": b"new", "b": b"new"})
+    # never a new a beside an old b: b, written last, says that the set is complete
+    assert {p.name: p.read_bytes() for p in out.path.iterdir()} == {"a": b"new"}
+
+
+def test_half_written_leftovers_are_swept(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    dead = 2**22 + 1  # above the largest process id of Linux
+    (out / f".one.png.{dead}.gfsim-partial").write_text("half")
+    (out / f".one.svg.{os.getppid()}.gfsim-partial").write_text("another run, alive")
+    (out / "one.png").write_text("picture without numbers")
+    (out / "two.png").write_text("picture")
+    (out / "two.json").write_text('{"claims": [')
+    (out / "mine.png").write_text("not gfsim's")
+    directory = OutputDirectory(out)
+    assert directory.swept == (f".one.png.{dead}.gfsim-partial",)
+    stop = "def run(ctx):\n    raise KeyboardInterrupt"
+    assert go(figures(one=stop, two=stop), out).exit_code == 130
+    assert names(out) == {f".one.svg.{os.getppid()}.gfsim-partial", "mine.png"}
+
+
+def test_unusable_directories_are_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for path in (file, file / "below"):
+        with pytest.raises(OutputError, match=f"{file} is a file"):
+            OutputDirectory(path)
+    with pytest.raises(OutputError, match="cannot write in the directory /proc/self"):
+        OutputDirectory("/proc/self")
+    with pytest.raises(OutputError, match="cannot create the directory /proc/none"):
+        OutputDirectory("/proc/none/out")
+    with pytest.raises(OutputError, match="empty string"):
+        OutputDirectory("")
+
+
+# -- tables, registry, data --------------------------------------------------------------------------
+
+
+def test_the_table_keeps_figures_of_earlier_runs(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    out = OutputDirectory(tmp_path / "out")
+    one, two = figures(one=drawing(-1.0), two=drawing())
+    go([one], out.path, seed=5)
+    summary = go([two], out.path, seed=6)
+    earlier = earlier_report(one, out)
+    assert earlier is not None
+    text = report.markdown(summary, [earlier])
+    assert "1 of 1 claims hold" in text.splitlines()[2]  # the run's own verdict
+    assert "Seed 5" in text
+    assert "From an earlier run." in text
+    assert "**NO**" in text
+    (out / "one.json").write_text("{}")
+    assert earlier_report(one, out) is None
+
+
+def test_long_claims_are_wrapped_not_cut(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    words = " ".join(f"word{k}" for k in range(30))
+    source = drawing().replace("largest point", words)
+    table = report.plain_table(go(figures(one=source), tmp_path / "out"))
+    assert all(f"word{k}" in table for k in range(30))
+    assert max(map(len, table.splitlines())) <= 121
+
+
+def test_figures_are_selected_by_name_in_registry_order() -> None:
+    assert [e.name for e in registry.select([])] == [
+        *("toy", "first_saddle", "saddle_directions", "after_saddle", "pursuit"),
+    ]
+    assert [e.name for e in registry.select(["pursuit", "toy", "toy"])] == ["toy", "pursuit"]
+    with pytest.raises(UnknownName, match="Did you mean 'first_saddle'"):
+        registry.select(["first_sadle"])
+
+
+def test_shipped_data_are_the_published_experiments() -> None:
+    data = load_data("two_layer_square")
+    assert {k: v.shape for k, v in data.items()} == {"X": (20, 100), "y": (100,), "W1": (50, 20), "W2": (1, 50)}
+    assert all(v.dtype == np.float64 for v in data.values())
+    np.testing.assert_allclose(np.linalg.norm(data["X"], axis=0), 1, rtol=1e-6)
+    # the first loss that the authors printed
+    out = data["W2"] @ (data["W1"] @ data["X"]) ** 2
+    assert np.mean((out - data["y"]) ** 2) == pytest.approx(10.72923, abs=5e-6)
+    relu = load_data("three_layer_relu")
+    out = relu["W3"] @ np.maximum(relu["W2"] @ np.maximum(relu["W1"] @ relu["X"], 0), 0)
+    assert np.sum((out - relu["y"]) ** 2) == pytest.approx(191.11114, abs=5e-6)
+    with pytest.raises(UnknownName, match="three_layer_relu"):
+        load_data("three_layer_rel")
+
+
+def test_progress_on_a_terminal_redraws_one_line() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    progress = Progress(2, stream)
+    progress.start(1, "one")
+    progress.note("at\nwork")
+    progress.finish("done")
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert text.endswith("done\n")
+    assert "\r[1/2] one" in text
