@@ -1,0 +1,88 @@
+"""``gfsim check``: the statements of the theory, each with a negative control."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from gfsim.cli.parser import Parser, seed
+from gfsim.errors import OutputError
+
+DESCRIPTION = """\
+Check the statements of the theory, each by symbols, by random instances, or both.
+
+Every statement also has a negative control: the same check where one hypothesis is broken, which must
+fail.  A margin is the factor by which the worst instance is inside its bound (below 1: it is not).
+"""
+
+EPILOG = """\
+examples:
+  gfsim check --list                   what there is
+  gfsim check                          all of it, in the quick form
+  gfsim check balance kkt --details    two of them, with every bound and the reason for it
+  gfsim check --seed 7 --json out.json on draws of your own, everything recorded
+
+exit codes: 0 only if every statement holds and every control failed as it should; 1 otherwise;
+2 wrong request; 130 interrupted.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "check", help="check the statements of the theory", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="statements to check; all of them by default")
+    parser.add_argument("--list", action="store_true", help="list the statements and exit")
+    parser.add_argument("--full", action="store_true", help="more instances and longer ranges, which take longer")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="seed of everything that is drawn (default: %(default)s)"
+    )
+    parser.add_argument("--details", action="store_true", help="print every piece of evidence too")
+    parser.add_argument("--json", metavar="FILE", help="write every measured number to FILE")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from proofs_checks.registry import run as check
+    from proofs_checks.registry import select
+    from proofs_checks.report import details, problems, record, table, verdict
+    from proofs_checks.statement import Context
+
+    chosen = select(args.names)
+    if args.list:
+        width = max(len(s.name) for s in chosen)
+        for s in chosen:
+            print(f"{s.name.ljust(width)}  {s.title} ({s.source})")
+        return 0
+    target = Path(args.json) if args.json else None
+    if target is not None and not target.parent.is_dir():
+        raise OutputError(f"--json {target}: the folder {target.parent} does not exist; make it first")
+    context = Context(seed=args.seed, full=args.full)
+    rows = []
+    for statement in chosen:
+        print(f"checking {statement.name} ...", file=sys.stderr, flush=True)
+        rows.append(check(statement, context))
+    if args.details:
+        print(details(rows) + "\n")
+    print(table(rows))
+    trouble = problems(rows)
+    if trouble:
+        print(f"\n{trouble}")
+    print(f"\n{verdict(rows)}")
+    if target is not None:
+        _write(target, record(rows, context))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+def _write(target: Path, content: dict[str, Any]) -> None:
+    from gfsim.jsonable import dumps
+
+    # under another name first: an interrupted run leaves no half file
+    partial = target.with_name(target.name + ".partial")
+    try:
+        partial.write_text(dumps(content), encoding="utf-8")
+        partial.replace(target)
+    except OSError as exc:
+        raise OutputError(f"cannot write {target}: {(exc.strerror or str(exc)).lower()}; choose another FILE") from None

@@ -1,0 +1,79 @@
+"""``gfsim reproduce``: the papers' figures, each beside the numbers that it must show."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from gfsim.cli.parser import Parser, seed
+
+DESCRIPTION = """\
+Run the figures of the papers and check their claims.
+
+For each NAME (all of them by default) this writes into DIR
+
+  NAME.png, NAME.svg   the figure
+  NAME.json            its claims, and every number that they and the picture are made of
+  claims.md            the table of claims of all figures in DIR
+
+and prints the table.  Files are written whole or not at all; Ctrl-C keeps the figures that are
+complete and says which are missing.  An error in one figure does not stop the others: its traceback
+goes to NAME.error.txt.
+"""
+
+EPILOG = """\
+examples:
+  gfsim reproduce --list                       what there is
+  gfsim reproduce                              all of it, in the quick form
+  gfsim reproduce toy pursuit --out /tmp/figs  two of them
+  gfsim reproduce pursuit --seed 7             on a draw of your own
+
+exit codes: 0 only if everything ran and every claim held; 1 a claim failed or a figure is in error;
+2 wrong request; 130 interrupted.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser: Parser = commands.add_parser(
+        "reproduce", help="run the papers' figures and check their claims", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to run; all of them by default")
+    parser.add_argument("--list", action="store_true", help="list the figures and exit")
+    parser.add_argument("--full", action="store_true", help="the papers' own sizes and ranges, which take longer")
+    parser.add_argument("--out", default="out/figures", metavar="DIR", help="where to write (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="seed of everything that is drawn (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from paper_repro.registry import select
+
+    chosen = select(args.names)
+    if args.list:
+        return _list(chosen)
+
+    from gfsim.output import OutputDirectory
+    from paper_repro.registry import FIGURES
+    from paper_repro.report import markdown, plain_table, verdict
+    from paper_repro.runner import earlier_report, run_figures
+
+    out = OutputDirectory(args.out)
+    if out.swept:
+        print(f"removed half-written files of an earlier run: {', '.join(out.swept)}", file=sys.stderr)
+    summary = run_figures(chosen, out, seed=args.seed, full=args.full)
+    print(f"{plain_table(summary)}\n\n{verdict(summary)}")
+    others = [report for entry in FIGURES if entry not in chosen and (report := earlier_report(entry, out))]
+    out.write_text("claims.md", markdown(summary, others))
+    print(f"Figures and claims.md are in {out.path}")
+    return summary.exit_code
+
+
+def _list(chosen: Any) -> int:
+    width = max(len(entry.name) for entry in chosen)
+    for entry in chosen:
+        note = "" if entry.available else f"  [not available: the module {entry.module} is missing]"
+        print(f"{entry.name.ljust(width)}  {entry.title} ({entry.source}){note}")
+    return 0
