@@ -100,6 +100,12 @@ class NeuronNCF:
         a, b = self.split(u)
         return ((self.activation.value(a @ self.inputs.T) @ self.pull) * b).sum(-1)
 
+    def contributions(self, u: np.ndarray) -> np.ndarray:
+        """What each sample adds to N at one point (size,): (n,)."""
+        a, b = self.split(u)
+        shares: np.ndarray = self.activation.value(self.inputs @ a) * (self.pull @ b)
+        return shares
+
     def gradient(self, u: np.ndarray) -> np.ndarray:
         """grad N at (..., size): (..., size).  On a kink s' is the left slope."""
         a, b = self.split(u)

@@ -51,6 +51,11 @@ class OriginNCF:
         """N at (..., P): (...)."""
         return (self.ytilde * self.model.forward(u, self.objective.X)).sum((-2, -1))
 
+    def contributions(self, u: np.ndarray) -> np.ndarray:
+        """What each sample adds to N at one point (P,): (n,)."""
+        shares: np.ndarray = (self.ytilde * self.model.forward(u, self.objective.X)).sum(-1)
+        return shares
+
     def gradient(self, u: np.ndarray) -> np.ndarray:
         """grad N at (..., P): (..., P)."""
         return self.model.pullback(u, self.objective.X, self.ytilde)

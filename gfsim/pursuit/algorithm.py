@@ -8,7 +8,7 @@ docs/theory.md, section 6.
 3. Stop: the loss is below its tolerance, every NCF vanishes, validation stops improving, or the neuron
    budget is spent.
 
-Two details are ours, not the paper's.
+Three details are ours, not the paper's.
 
 *Ties.*  Where maxima of a layer agree, rounding would decide.  Among those equal within ``tie_rtol`` we
 take the one whose incoming weights have the largest cosine with those of a neuron already in the
@@ -18,6 +18,11 @@ N(a, b) - N(-a, b) = sum_i (G_i.b)(a.H_i) vanish for every a.  If the minimum li
 leaves a small remainder, whose sign depends on the parity of its last step; such mirror images
 therefore count as tied within the wider ``mirror_rtol``.
 
+*Trials.*  Maxima may also differ by less than their sampling error, so that the draw of the data, and
+not the target, orders them (:mod:`gfsim.pursuit.contest`).  With ``trials`` > 1 such maxima, of the
+origin or of any layer, are each added and minimised, and the one with the smallest loss is kept.  With
+``trials`` = 1, as published, the largest value decides.
+
 *Polish.*  A second-order refinement may follow the last minimisation; it is a step of its own in the
 record and never hides the value reached before it.
 """
@@ -26,7 +31,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -41,6 +46,7 @@ from gfsim.ncf import neuron, origin
 from gfsim.ncf.kkt import KKTPoint
 from gfsim.ncf.neuron import NeuronNCF
 from gfsim.objective import Objective, Reduction
+from gfsim.pursuit.contest import rivals, winner
 from gfsim.pursuit.grow import append_neuron
 from gfsim.pursuit.minimise import Descent, Minimiser, Outcome, Polish, make_minimiser
 from gfsim.pursuit.record import (
@@ -52,6 +58,7 @@ from gfsim.pursuit.record import (
     Step,
     Stop,
     StopReason,
+    Trial,
     fingerprint,
     total_neurons,
 )
@@ -86,6 +93,10 @@ class PursuitConfig:
         Maxima of a layer within this relative distance of its best count as tied.
     mirror_rtol : float
         The same for mirror images in a layer with one gate (see "Ties" above); 0 for none.
+    trials : int
+        At most so many maxima that the data cannot tell apart are tried (see "Trials" above); 1 for none.
+    trial_sigmas : float
+        Maxima closer to the largest than so many standard errors of the difference are not told apart.
     max_neurons : int
         Hidden neurons in all; at least one a layer.
     loss_rtol : float
@@ -115,6 +126,8 @@ class PursuitConfig:
     starts: int = 64
     tie_rtol: float = 1e-4
     mirror_rtol: float = 5e-2
+    trials: int = 1
+    trial_sigmas: float = 1.0
     max_neurons: int = 20
     loss_rtol: float = 1e-8
     ncf_tol: float = 1e-9
@@ -122,12 +135,14 @@ class PursuitConfig:
     on_worse: OnWorse = "keep"
 
     def __post_init__(self) -> None:
-        for name in ("hidden_layers", "starts", "max_neurons", "patience"):
+        for name in ("hidden_layers", "starts", "trials", "max_neurons", "patience"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise InvalidInput(f"{name} = {value!r}; it must be a whole number >= 1")
         for name in ("delta0", "delta"):
             positive(getattr(self, name), name)
+        if not (isinstance(self.trial_sigmas, (int, float, np.floating)) and 0 <= self.trial_sigmas < np.inf):
+            raise InvalidInput(f"trial_sigmas = {self.trial_sigmas!r}; it must be a finite number >= 0")
         for name in ("tie_rtol", "mirror_rtol", "loss_rtol", "ncf_tol"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float, np.floating)) and 0 <= value < 1):
@@ -165,6 +180,8 @@ class Neuron:
     tied: int
     cosines: tuple[float, ...]
     chosen: int
+    error: float = 0.0
+    """Standard error of this neuron's distance in NCF value from the best one's."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +235,7 @@ class PursuitResult:
                 f"{row['kind']:8s} {row['hidden']!s:12s} NCF {row['ncf']:.4g} ({origin_or_layer}), loss "
                 f"{row['loss_before']:.4g} -> {row['loss_after']:.4g}, |grad| {row['gradient_norm']:.1e}, "
                 f"{row['steps']} steps ({row['reason']})"
+                + (f", best of {row['trials']} trials" if row["trials"] > 1 and row["kind"] == "minimise" else "")
                 + ("" if row["kept"] else ", refused")
                 + (f": {row['message']}" if row["reason"] in ("failed", "diverged") else "")
             )
@@ -279,33 +297,71 @@ def choose_neuron(
     ties are broken as said at the top of this module; ``tie_rtol`` and ``mirror_rtol`` as in
     :class:`PursuitConfig`.
     """
+    found = contenders(objective, w, starts=starts, tie_rtol=tie_rtol, mirror_rtol=mirror_rtol, rng=rng)
+    return found[0] if found else None
+
+
+def contenders(
+    objective: Objective,
+    w: np.ndarray,
+    *,
+    starts: int,
+    tie_rtol: float,
+    mirror_rtol: float,
+    rng: np.random.Generator,
+    sigmas: float = 0.0,
+    most: int = 1,
+) -> list[Neuron]:
+    """:func:`choose_neuron`'s neuron, and after it up to ``most`` - 1 others whose NCF values, in whatever
+    layer, lie within ``sigmas`` standard errors of its own; one of each group of ties.  Empty when every
+    NCF vanishes."""
     model = objective.model
     ncfs = neuron.neuron_ncfs(objective, w)
     points = [neuron.maximise(ncf, starts=starts, rng=rng) for ncf in ncfs]
     maxima = tuple(_maxima(ncf.layer, found, starts) for ncf, found in zip(ncfs, points, strict=True))
-    best = max(m.best for m in maxima)
-    if best <= 0 or not isinstance(model, FeedForward):
-        return None
-    place = [m.best for m in maxima].index(best)
-    ncf = ncfs[place]
-    rows = model.unpack(w)[place]
-    mirrors = mirror_rtol if _one_gate(ncf, rows) else 0.0
-    tied = [point for point in points[place] if _is_tied(ncf, point, points[place][0], tie_rtol, mirrors)]
-    cosines = [_closest(rows, ncf.split(point.u)[0], bool(ncf.activation.flips_sign)) for point in tied]
-    chosen = int(np.argmax(cosines))
-    point = tied[chosen]
-    a, b = ncf.split(point.u)
-    return Neuron(
-        layer=ncf.layer,
-        point=point,
-        a=a,
-        b=b,
-        maxima=maxima,
-        correlation=correlation(objective, w, ncf.layer, a, b),
-        tied=len(tied),
-        cosines=tuple(cosines),
-        chosen=chosen,
-    )
+    if not isinstance(model, FeedForward):
+        return []
+    matrices = model.unpack(w)
+    groups: list[tuple[NeuronNCF, list[KKTPoint]]] = []
+    for ncf, found, rows in zip(ncfs, points, matrices, strict=False):
+        groups += [
+            (ncf, tied) for tied in _tie_groups(ncf, found, tie_rtol, mirror_rtol if _one_gate(ncf, rows) else 0.0)
+        ]
+    groups.sort(key=lambda group: -group[1][0].value)  # stable: of equal layers the first comes first
+    shares = [ncf.contributions(tied[0].u) for ncf, tied in groups]
+    out = []
+    for place, error in rivals(shares, sigmas, most):
+        ncf, tied = groups[place]
+        rows = matrices[ncf.layer - 1]
+        cosines = [_closest(rows, ncf.split(point.u)[0], bool(ncf.activation.flips_sign)) for point in tied]
+        chosen = int(np.argmax(cosines))
+        a, b = ncf.split(tied[chosen].u)
+        out.append(
+            Neuron(
+                layer=ncf.layer,
+                point=tied[chosen],
+                a=a,
+                b=b,
+                maxima=maxima,
+                correlation=correlation(objective, w, ncf.layer, a, b),
+                tied=len(tied),
+                cosines=tuple(cosines),
+                chosen=chosen,
+                error=error,
+            )
+        )
+    return out
+
+
+def _tie_groups(ncf: NeuronNCF, points: list[KKTPoint], tie_rtol: float, mirror_rtol: float) -> list[list[KKTPoint]]:
+    """Positive maxima, best first, each with those that count as tied with it."""
+    left = [point for point in points if point.value > 0]
+    groups = []
+    while left:
+        tied = [point for point in left if _is_tied(ncf, point, left[0], tie_rtol, mirror_rtol)]
+        groups.append(tied)
+        left = [point for point in left if not any(point is member for member in tied)]
+    return groups
 
 
 def _one_gate(ncf: NeuronNCF, rows: np.ndarray) -> bool:
@@ -411,6 +467,7 @@ class _Pursuit:
         self.waited = 0
         self.accepted_loss = self.null_loss
         self.before_addition = (self.model, self.w, self.null_loss)
+        self.foreseen: Outcome | None = None
         self.no_escape = ""
         self.arrived = False
         self.said_stop = False
@@ -462,9 +519,34 @@ class _Pursuit:
         points = origin.maximise(ncf, starts=self.config.starts, rng=self.rng)
         maxima = _maxima(0, points, self.config.starts)
         u = points[0].u if points else np.zeros(ncf.size)
+        trials: tuple[Trial, ...] = ()
+        tried = rivals([ncf.contributions(p.u) for p in points], self.config.trial_sigmas, self.config.trials)
+        if len(tried) > 1:
+            starts = [(self.model, self.config.delta0 * points[place].u) for place, _ in tried]
+            best, losses = self._try(starts)
+            u = points[tried[best][0]].u
+            trials = tuple(
+                Trial(0, points[place].value, error, loss) for (place, error), loss in zip(tried, losses, strict=False)
+            )
         self.w = self.config.delta0 * u
-        self._note(Start(self.model.widths, maxima, self.config.delta0, u, self.w.copy()))
+        self._note(Start(self.model.widths, maxima, self.config.delta0, u, self.w.copy(), trials))
         return bool(points)
+
+    def _try(self, starts: list[tuple[FeedForward, np.ndarray]]) -> tuple[int, list[float]]:
+        """Minimise from several networks: which one ends lowest, and the losses of those that were run
+        (Ctrl-C ends the trials).  The winner's outcome is kept for the minimisation that follows."""
+        outcomes: list[Outcome] = []
+        for model, w in starts:
+            objective = self.objective.with_model(model)
+            outcomes.append(self.minimiser.run(objective, w, loss_goal=self.loss_goal, progress=self.progress))
+            if outcomes[-1].reason == "interrupted":
+                break
+        losses = [outcome.loss_after if outcome.reason != "diverged" else np.inf for outcome in outcomes]
+        best = winner(losses, self.config.tie_rtol) if np.isfinite(losses).any() else 0
+        self.foreseen = outcomes[best]
+        if outcomes[-1].reason == "interrupted":
+            self.foreseen = replace(outcomes[best], reason="interrupted", message=outcomes[-1].message)
+        return best, [outcome.loss_after for outcome in outcomes]
 
     def _take_back(self) -> None:
         """Return to the network before the last addition (the zero function, before the first)."""
@@ -472,7 +554,9 @@ class _Pursuit:
         self.objective = self.objective.with_model(self.model)
 
     def _minimise(self) -> tuple[StopReason, str] | None:
-        outcome = self.minimiser.run(self.objective, self.w, loss_goal=self.loss_goal, progress=self.progress)
+        outcome, self.foreseen = self.foreseen, None
+        if outcome is None:
+            outcome = self.minimiser.run(self.objective, self.w, loss_goal=self.loss_goal, progress=self.progress)
         worse = outcome.loss_after > self.accepted_loss * (1 + 1e-12)
         diverged = outcome.reason == "diverged"
         refused = diverged or (worse and self.config.on_worse == "refuse")
@@ -495,14 +579,17 @@ class _Pursuit:
         return None
 
     def _add(self) -> bool:
-        found = choose_neuron(
+        candidates = contenders(
             self.objective,
             self.w,
             starts=self.config.starts,
             tie_rtol=self.config.tie_rtol,
             mirror_rtol=self.config.mirror_rtol,
             rng=self.rng,
+            sigmas=self.config.trial_sigmas,
+            most=self.config.trials,
         )
+        found = candidates[0] if candidates else None
         if found is None or abs(found.correlation) <= self.config.ncf_tol:
             how = "has no positive maximum" if found is None else f"correlates by {found.correlation:.1e} <= ncf_tol"
             self.no_escape = (
@@ -510,8 +597,17 @@ class _Pursuit:
             )
             return False
         delta = self.config.delta
+        grown = [append_neuron(self.model, self.w, c.layer, delta * c.a, delta * c.b) for c in candidates]
+        best = 0
+        trials: tuple[Trial, ...] = ()
+        if len(grown) > 1:
+            best, losses = self._try(grown)
+            found = candidates[best]
+            trials = tuple(
+                Trial(c.layer, c.point.value, c.error, loss) for c, loss in zip(candidates, losses, strict=False)
+            )
         self.before_addition = (self.model, self.w, self.accepted_loss)
-        self.model, self.w = append_neuron(self.model, self.w, found.layer, delta * found.a, delta * found.b)
+        self.model, self.w = grown[best]
         self.objective = self.objective.with_model(self.model)
         power = self.model.activation.power or 1
         self._note(
@@ -528,6 +624,7 @@ class _Pursuit:
                 widths=self.model.widths,
                 u=found.point.u,
                 weights=self.w.copy(),
+                trials=trials,
             )
         )
         return True

@@ -36,6 +36,8 @@ class _NeuronPursuit(BaseEstimator):
         starts: int = 64,
         tie_rtol: float = 1e-4,
         mirror_rtol: float = 5e-2,
+        trials: int = 1,
+        trial_sigmas: float = 1.0,
         max_neurons: int = 20,
         loss_rtol: float = 1e-8,
         ncf_tol: float = 1e-9,
@@ -58,6 +60,8 @@ class _NeuronPursuit(BaseEstimator):
         self.starts = starts
         self.tie_rtol = tie_rtol
         self.mirror_rtol = mirror_rtol
+        self.trials = trials
+        self.trial_sigmas = trial_sigmas
         self.max_neurons = max_neurons
         self.loss_rtol = loss_rtol
         self.ncf_tol = ncf_tol
@@ -103,7 +107,7 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     Parameters
     ----------
     hidden_layers, activation, p, alpha, reduction, delta0, delta, minimiser, polish, starts, tie_rtol, mirror_rtol, \
-max_neurons, loss_rtol, ncf_tol, patience, on_worse
+trials, trial_sigmas, max_neurons, loss_rtol, ncf_tol, patience, on_worse
         As in :class:`gfsim.pursuit.algorithm.PursuitConfig`.
     bias : bool
         Append a constant input 1; the networks themselves have no biases.

@@ -47,14 +47,32 @@ class Maxima:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One of several maxima that the data cannot tell apart (:mod:`gfsim.pursuit.contest`).
+
+    ``layer`` (0: the origin) and NCF ``value``; ``error``, the standard error of its distance from the
+    largest value; ``loss``, that of the minimisation that was tried from it.
+    """
+
+    layer: int
+    value: float
+    error: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class Start:
-    """The first weights, delta0 u*, u* the best maximum of the NCF at the origin."""
+    """The first weights, delta0 u*, u* the best maximum of the NCF at the origin.
+
+    ``trials`` holds the maxima that were tried, the chosen one among them; empty when the data decide.
+    """
 
     widths: tuple[int, ...]
     maxima: Maxima
     delta0: float
     u: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,8 @@ class Addition:
         largest cosines with an incoming weight vector already there, ``chosen`` the place taken.
     widths, weights
         Of the net after the addition.
+    trials : tuple of Trial
+        The maxima of any layer that were tried, the chosen one among them; empty when the data decide.
     """
 
     layer: int
@@ -93,6 +113,7 @@ class Addition:
     widths: tuple[int, ...]
     u: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
+    trials: tuple[Trial, ...] = ()
 
     @property
     def layer_values(self) -> tuple[float, ...]:
@@ -139,7 +160,7 @@ class Stop:
 
 
 Step = Start | Addition | Minimisation | Stop
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Start, Addition, Minimisation, Stop, Maxima)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Start, Addition, Minimisation, Stop, Maxima, Trial)}
 
 
 @dataclass
@@ -181,7 +202,10 @@ class Record:
         """One flat dictionary a minimisation, with the addition that led to it: for tables."""
         out: list[dict[str, Any]] = []
         added: Addition | None = None
+        trials: tuple[Trial, ...] = ()
         for step in self.steps:
+            if isinstance(step, (Start, Addition)):
+                trials = step.trials
             if isinstance(step, Addition):
                 added = step
             elif isinstance(step, Minimisation):
@@ -193,6 +217,7 @@ class Record:
                         "ncf": added.value if added else self._origin_value(),
                         "layer_ncfs": added.layer_values if added else (),
                         "tied": added.tied if added else 1,
+                        "trials": max(len(trials), 1),
                         "loss_before": step.loss_before,
                         "loss_after": step.loss_after,
                         "validation": step.validation,
