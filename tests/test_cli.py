@@ -109,6 +109,27 @@ def test_an_internal_error_is_one_line_unless_asked(
     assert "Traceback" in err
 
 
+def test_running_out_of_memory_is_no_internal_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 74.5 GiB")
+
+    monkeypatch.setattr(config, "read", greedy)
+    code, _, err = run(capsys, "simulate", small, "--check")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "not enough memory (Unable to allocate 74.5 GiB)" in err
+    assert "internal" not in err
+
+
+def test_check_refuses_a_folder_for_a_file_before_it_computes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "that is a folder" in refused(capsys, "check", "balance", "--json", tmp_path)
+    assert "does not exist" in refused(capsys, "check", "balance", "--json", tmp_path / "none" / "x.json")
+
+
 @pytest.mark.parametrize(("given", "used"), [(None, "1"), ("2", "2")])
 def test_linear_algebra_has_one_thread_unless_told_otherwise(given: str | None, used: str) -> None:
     """Threads waiting for each other made small matrices many times slower; numpy reads this when it is imported."""
@@ -458,6 +479,9 @@ def test_check_and_example_compute_nothing(capsys: pytest.CaptureFixture[str], s
     code, out, _ = run(capsys, "simulate", small, "--check")
     assert code == 0
     assert "3-4-1 square net, n = 12" in out
+    assert "start: kind = origin, seed = 3, delta = 0.1, direction = random" in out
+    assert "Spec(" not in out
+    assert "None" not in out
     assert [p.name for p in tmp_path.iterdir()] == ["small.toml"]
 
 
@@ -472,6 +496,33 @@ def test_simulate_refuses_in_one_line(capsys: pytest.CaptureFixture[str], small:
     assert "neither p nor alpha" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
     small.write_bytes(b"\xff\xfe")
     assert "not UTF-8" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
+
+
+def test_files_that_are_no_npz_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], small: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.npz"
+    small.write_text(
+        change('kind = "teacher"\nsamples = 12\nteacher_hidden = [2]', f'kind = "file"\npath = "{data.as_posix()}"')
+    )
+    with open(data, "wb") as handle:
+        np.save(handle, np.ones((3, 3)))  # one array, not an archive
+    assert "holds one array" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
+    data.write_bytes(b"")
+    assert "not a .npz" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
+    data.write_bytes(b"PK\x03\x04 cut off")
+    assert "not a .npz" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
+
+
+def test_a_saddle_without_inactive_neurons_is_refused_before_it_trains(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path
+) -> None:
+    def trained(*_: object, **__: object) -> None:
+        raise AssertionError("the subnet was trained")
+
+    monkeypatch.setattr("gfsim.saddles.find.subnet_minima", trained)
+    small.write_text(change('kind = "origin"\ndelta = 0.1', 'kind = "saddle"\ndelta = 1e-3\nactive = [4]'))
+    assert "active = [4] leaves no hidden neuron" in refused(capsys, "simulate", small, "--out", tmp_path / "o")
 
 
 def test_no_saddle_is_exit_code_1(capsys: pytest.CaptureFixture[str], small: Path, tmp_path: Path) -> None:

@@ -189,3 +189,17 @@ def test_weights_too_small_for_float64_are_refused():
 def test_bad_power(power):
     with pytest.raises(InvalidInput, match="clock power"):
         RescaledTime(power)
+
+
+def test_clocks_are_equal_when_they_tick_alike():
+    """Also when their blocks are different arrays of the same indices; Python 3.13 compares field by field."""
+    block = np.array([1, 2, 4])
+    clock = RescaledTime(1.0, block)
+    assert clock == RescaledTime(1.0, block.copy())
+    assert hash(clock) == hash(RescaledTime(1.0, block.copy()))
+    assert clock != RescaledTime(1.0, np.array([1, 2, 5]))
+    assert clock != RescaledTime(1.0, np.array([1, 2]))
+    assert clock != RescaledTime(2.0, block)
+    assert clock != RescaledTime(1.0)
+    assert RescaledTime(1.0) == RescaledTime(1.0)
+    assert clock != PhysicalTime()

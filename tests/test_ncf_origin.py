@@ -232,3 +232,13 @@ def test_refusals() -> None:
         OriginNCF(Objective(FeedForward((3, 1)), X, y))
     with pytest.raises(InvalidInput, match="at least 1"):
         maximise(OriginNCF(Objective(FeedForward((3, 2, 1)), X, y)), starts=0, rng=rng)
+
+
+def test_points_can_be_looked_for_in_a_list() -> None:
+    """Objects that hold arrays are equal only to themselves; comparing the arrays would raise."""
+    from gfsim.ncf.kkt import KKTPoint
+
+    first, second = (KKTPoint(np.ones(2), 1.0, 0.0, 1.0) for _ in range(2))
+    assert [first, second].index(second) == 1
+    assert first != second
+    assert len({first, second, first}) == 2

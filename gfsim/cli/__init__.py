@@ -86,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show_traceback()
         print(f"gfsim: error: {' '.join(str(exc).split())}", file=sys.stderr)
         return 1 if isinstance(exc, SaddleNotFound) else USAGE_ERROR
+    except MemoryError as exc:
+        _show_traceback()
+        details = " ".join(str(exc).split()) or "no details"
+        print(f"gfsim: error: not enough memory ({details}); ask for a smaller network or fewer rows", file=sys.stderr)
+        return 1
     except Exception as exc:
         shown = _show_traceback()
         hint = "" if shown else "; run with GFSIM_DEBUG=1 for the traceback"

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{s.name.ljust(width)}  {s.title} ({s.source})")
         return 0
     target = Path(args.json) if args.json else None
+    if target is not None and target.is_dir():
+        raise OutputError(f"--json {target}: that is a folder; name a file in it, such as {target / 'checks.json'}")
     if target is not None and not target.parent.is_dir():
         raise OutputError(f"--json {target}: the folder {target.parent} does not exist; make it first")
     context = Context(seed=args.seed, full=args.full)

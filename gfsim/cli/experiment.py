@@ -116,11 +116,14 @@ def _from_file(spec: DataSpec, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz``; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open(path, "rb") as handle:  # numpy leaves a damaged archive open
+            content = np.load(handle, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise ValueError("it holds one array, as numpy.save writes it")
             return {key: content[key] for key in content.files}
     except OSError as exc:
         raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
-    except (ValueError, zipfile.BadZipFile, AttributeError) as exc:
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as exc:
         raise InvalidInput(f"{path} is not a .npz of plain arrays ({exc}); write it with numpy.savez") from None
 
 
@@ -143,7 +146,15 @@ def build_start(spec: StartSpec, data: DataSpec, objective: Objective) -> Start:
 def _start_near_saddle(spec: StartSpec, objective: Objective, rng: np.random.Generator) -> Start:
     from gfsim.saddles.certificate import certify
     from gfsim.saddles.find import find_saddle
+    from gfsim.saddles.neurons import ActiveNeurons
 
+    model = objective.model
+    if isinstance(model, FeedForward) and not ActiveNeurons.of(model, spec.active).index_z(model).size:
+        # said before the subnet, here the whole net, is trained
+        raise InvalidInput(
+            f"active = {list(spec.active)} leaves no hidden neuron of {model.name} inactive, so there are no small "
+            "weights: lower a count, or widen a layer"
+        )
     saddle = find_saddle(objective, spec.active, rng=rng, starts=spec.starts, rank=spec.rank)
     n, z = saddle.directions(rng)
     # the certificate, like the NCF that it rests on, exists for differentiable homogeneous activations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from gfsim.cli.config import EXAMPLE
 from gfsim.cli.parser import Parser, seed
 
 if TYPE_CHECKING:
-    from gfsim.cli.config import Simulation
+    from gfsim.cli.config import EventSpec, FlowSpec, Simulation, StartSpec
     from gfsim.cli.experiment import Start
     from gfsim.flow.result import FlowResult
     from gfsim.objective import Objective
@@ -99,10 +100,17 @@ def _check(request: Simulation) -> int:
     from gfsim.cli.experiment import build_objective
     from gfsim.flow.field import Descent
 
-    print(f"{Descent(build_objective(request)).label}\nstart: {request.start}\nflow: {request.flow}")
+    print(Descent(build_objective(request)).label)
+    print(f"start: {_spelled(request.start)}\nflow: {_spelled(request.flow)}")
     for event in request.events:
-        print(f"event: {event}")
+        print(f"event: {_spelled(event)}")
     return 0
+
+
+def _spelled(spec: StartSpec | FlowSpec | EventSpec) -> str:
+    """The settings of a table as ``key = value``, without those that are not set."""
+    settings = ((f.name, getattr(spec, f.name)) for f in dataclasses.fields(spec))
+    return ", ".join(f"{key} = {value}" for key, value in settings if value not in (None, ()))
 
 
 def _simulate(request: Simulation, out: OutputDirectory) -> int:

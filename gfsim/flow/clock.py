@@ -53,7 +53,7 @@ class PhysicalTime:
         return np.zeros(w.shape[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RescaledTime:
     """ds = |w_B|^power dt, B a block of weights (``None``: all of them).
 
@@ -72,6 +72,17 @@ class RescaledTime:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.power) and self.power >= 0):
             raise InvalidInput(f"clock power = {self.power!r}; it must be a finite number >= 0 (a degree minus 2)")
+
+    # written out, since the comparison that a dataclass makes of itself cannot take arrays
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RescaledTime) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[float, tuple[int, ...] | None]:
+        return float(self.power), None if self.block is None else tuple(np.asarray(self.block).tolist())
 
     @property
     def name(self) -> str:

@@ -74,7 +74,7 @@ class Event:
         return (up and self.direction >= 0) or (down and self.direction <= 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EventRecord:
     """One crossing: its physical time ``t``, clock ``s``, and weights (P,).
 

@@ -72,7 +72,7 @@ class Counts:
     event_probes: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class FlowResult:
     """A trajectory with m + 1 recorded states.
 

@@ -42,7 +42,7 @@ class Correlation(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KKTPoint:
     """A KKT point of N on the sphere.
 

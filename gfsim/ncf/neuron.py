@@ -37,7 +37,7 @@ SCAN_ANGLES = 4096
 """Directions of the scan for neurons with two inputs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NeuronNCF:
     """N(a, b) = sum_i (G_i . b) s(a . H_i); satisfies :class:`gfsim.ncf.kkt.Correlation`.
 

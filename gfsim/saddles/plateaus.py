@@ -21,7 +21,7 @@ from gfsim.saddles.neurons import ActiveNeurons, split_by_norm
 from gfsim.saddles.saddle import SparseSaddle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plateau:
     """A stretch of the trajectory where the flow is slow.
 

@@ -19,7 +19,7 @@ from gfsim.objective import Objective
 from gfsim.saddles.neurons import ActiveNeurons
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseSaddle:
     """A critical point of the wide net's loss at which the inactive neurons are exactly zero.
 
