@@ -103,6 +103,10 @@ def run_figures(
                 shown.finish("interrupted")
                 break
             except Exception as exc:
+                if stop.is_set():
+                    # a solver turned Ctrl-C into a result of its own, and the figure stumbled over it
+                    shown.finish("interrupted")
+                    break
                 report.seconds = time.perf_counter() - began
                 with stop.held():
                     _record_error(report, out, exc)

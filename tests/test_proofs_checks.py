@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from gfsim.models.feedforward import FeedForward
 from gfsim.ncf.neuron import NeuronNCF
 from gfsim.ncf.origin import OriginNCF
 from gfsim.saddles.neurons import ActiveNeurons
+from proofs_checks.registry import Statement
 from proofs_checks.report import problems, table, verdict
 from proofs_checks.statement import Context, Evidence, Ledger, Row
 
@@ -261,3 +265,29 @@ def test_table_shows_a_control_that_does_not_fail() -> None:
     assert "NOT AS IT SHOULD BE" in problems([bad])
     assert "NONE" in table([row(piece(0.5))])
     assert verdict([bad]).startswith("0 of 1 statements hold; not: name")
+
+
+def test_ctrl_c_keeps_the_statements_that_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also when a flow inside the check takes the signal for the end of its own run."""
+    done = registry.run
+
+    def interrupted(statement: Statement, context: Context) -> Row:
+        if statement.name == "kkt":
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        return done(statement, context)
+
+    monkeypatch.setattr(registry, "run", interrupted)
+    file = tmp_path / "checks.json"
+    handler = signal.getsignal(signal.SIGINT)
+    assert main(["check", "balance", "kkt", "dead_neuron", "--json", str(file)]) == 130
+    assert signal.getsignal(signal.SIGINT) == handler
+    out, err = capsys.readouterr()
+    assert "1 of 1 statements hold" in out
+    assert "interrupted; not checked: kkt, dead_neuron" in err
+    record = json.loads(file.read_text())
+    assert [row["name"] for row in record["statements"]] == ["balance"]
+    assert record["missing"] == ["kkt", "dead_neuron"]
+    assert record["holds"] is False

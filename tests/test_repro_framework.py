@@ -284,8 +284,9 @@ SWALLOW = drawing().replace(
         INTERRUPT.format(signal="SIGTERM"),
         SWALLOW.replace("AFTER", "pass"),
         SWALLOW.replace("AFTER", 'ctx.note("going on"); os._exit(9)'),
+        SWALLOW.replace("AFTER", 'raise RuntimeError("the flow did not reach its end")'),
     ],
-    ids=["SIGINT", "SIGTERM", "swallowed", "swallowed before a note"],
+    ids=["SIGINT", "SIGTERM", "swallowed", "swallowed before a note", "swallowed and stumbled over"],
 )
 def test_an_interruption_keeps_what_is_complete(
     figures: Callable[..., list[Entry]], tmp_path: Path, source: str
@@ -301,13 +302,16 @@ def test_an_interruption_keeps_what_is_complete(
     assert "MISSING" in report.plain_table(summary)
 
 
+@pytest.mark.parametrize(
+    "source", [INTERRUPT.format(signal="SIGINT"), SWALLOW.replace("AFTER", 'raise RuntimeError("half a run")')]
+)
 def test_an_interruption_says_what_is_left_of_an_earlier_run(
-    figures: Callable[..., list[Entry]], tmp_path: Path
+    figures: Callable[..., list[Entry]], tmp_path: Path, source: str
 ) -> None:
     out = tmp_path / "out"
     go(figures(one=drawing()), out)
     before = (out / "one.json").read_bytes()
-    summary = go(figures(one=INTERRUPT.format(signal="SIGINT")), out)
+    summary = go(figures(one=source), out)
     assert summary.exit_code == 130
     assert (out / "one.json").read_bytes() == before
     assert "an earlier run)" in report.plain_table(summary)

@@ -58,13 +58,13 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = build_parser()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "±" shows "?" instead of failing
     for variable in THREADS:
         os.environ.setdefault(variable, "1")
     try:
+        parser = build_parser()
         args = parser.parse_args(argv)
         if args.version:
             print(f"gfsim {__version__}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gfsim.cli.parser import Parser, seed
 from gfsim.errors import OutputError
+
+if TYPE_CHECKING:
+    from proofs_checks.statement import Row
 
 DESCRIPTION = """\
 Check the statements of the theory, each by symbols, by random instances, or both.
@@ -23,6 +26,8 @@ examples:
   gfsim check                          all of it, in the quick form
   gfsim check balance kkt --details    two of them, with every bound and the reason for it
   gfsim check --seed 7 --json out.json on draws of your own, everything recorded
+
+Ctrl-C keeps the statements that are done, in the table and in FILE, and names the others.
 
 exit codes: 0 only if every statement holds and every control failed as it should; 1 otherwise;
 2 wrong request; 130 interrupted.
@@ -45,6 +50,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gfsim.interrupt import interruptible
     from proofs_checks.registry import run as check
     from proofs_checks.registry import select
     from proofs_checks.report import details, problems, record, table, verdict
@@ -62,10 +68,20 @@ def run(args: argparse.Namespace) -> int:
     if target is not None and not target.parent.is_dir():
         raise OutputError(f"--json {target}: the folder {target.parent} does not exist; make it first")
     context = Context(seed=args.seed, full=args.full)
-    rows = []
-    for statement in chosen:
-        print(f"checking {statement.name} ...", file=sys.stderr, flush=True)
-        rows.append(check(statement, context))
+    rows: list[Row] = []
+    with interruptible() as stop:
+        for statement in chosen:
+            print(f"checking {statement.name} ...", file=sys.stderr, flush=True)
+            try:
+                row = check(statement, context)
+            except KeyboardInterrupt:
+                break
+            if stop.is_set():
+                break  # a solver took Ctrl-C for the end of its own run: this row is of half a check
+            rows.append(row)
+    missing = [statement.name for statement in chosen[len(rows) :]]
+    if missing and not rows:
+        raise KeyboardInterrupt
     if args.details:
         print(details(rows) + "\n")
     print(table(rows))
@@ -74,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{trouble}")
     print(f"\n{verdict(rows)}")
     if target is not None:
-        _write(target, record(rows, context))
+        _write(target, record(rows, context) | ({"holds": False, "missing": missing} if missing else {}))
+    if missing:
+        print(f"gfsim: interrupted; not checked: {', '.join(missing)}", file=sys.stderr)
+        return 130
     return 0 if all(row.holds for row in rows) else 1
 
 
