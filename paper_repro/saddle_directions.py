@@ -99,6 +99,7 @@ def run(ctx: Context) -> Outcome:
     times = np.array(rows["escape_time"]) * deltas
     tail = deltas <= 1e-2
     deficit_rate = float(np.polyfit(np.log(deltas[tail]), np.log(np.array(rows["deficit"])[tail]), 1)[0])
+    local_rates = np.diff(np.log(rows["deficit"])) / np.diff(np.log(deltas))
     gap_rate = float(np.polyfit(np.log(deltas[tail][:4]), np.log(np.array(rows["gap_to_phi"])[tail][:4]), 1)[0])
     layer, unit = ncf.neuron_of(target)
     numbers: dict[str, Any] = {
@@ -113,6 +114,7 @@ def run(ctx: Context) -> Outcome:
         "cosine_small_delta": np.array(rows["cosine"])[deltas <= 1.01e-4],
         "deficit_ratio": np.array(rows["deficit"][1:]) / np.array(rows["deficit"][:-1]),
         "deficit_rate": deficit_rate,
+        "deficit_rate_local": local_rates,
         "deficit_rate_expected": min(1.0, phi.point.gap / (3.0 * phi.point.value)),
         "gap_rate": gap_rate,
         "kkt_value": phi.point.value,
@@ -193,12 +195,14 @@ def run(ctx: Context) -> Outcome:
             "Flow of the mean square loss of a 10-10-10-1 net with activation z^2 near the saddle with one active "
             f"neuron a layer (loss {saddle.loss:.4f}), from (wbar_n + delta n, delta z), |n| = |z| = 1/2; Radau with "
             "exact Hessians, rtol 1e-8, in the clock ds = |w_z| dt. The time axis is the share of the escape time "
-            "that is left, on a logarithmic scale. Top left: size of the small weights; dotted: an aligned NCF flow, "
-            "1/(3 N* (t_blow - tau)). Top right: displacement of the large weights. Bottom left: cosine of the whole "
-            f"of w_z with the KKT point that the NCF flow predicts for this z (a neuron of layer {layer}). Bottom "
-            f"right: the cosine's deficit where |w_z| = sqrt(delta) (fitted exponent {deficit_rate:.3f}; expected as "
-            f"delta -> 0: min(1, Delta/(K N*)) = {numbers['deficit_rate_expected']:.3f}), the distance of w_z/delta "
-            f"from phi (fitted exponent {gap_rate:.3f}) and the relative deviation of the escape time."
+            "that is left, on a logarithmic scale. Top left: size of the small weights; dotted: an aligned NCF "
+            "flow, 1/(3 N* (t_blow - tau)). Top right: displacement of the large weights. Bottom left: one minus "
+            "the cosine of the whole of w_z with the KKT point that the NCF flow predicts for this z (a neuron of "
+            f"layer {layer}); it turns away again where |w_z| is small no more. Bottom right: the cosine's deficit "
+            f"where |w_z| = sqrt(delta) (fitted exponent {deficit_rate:.3f}; the slowest mode, which takes over as "
+            f"delta -> 0, has min(1, Delta/(K N*)) = {numbers['deficit_rate_expected']:.3f}: the exponent between "
+            f"neighbours goes from {local_rates[0]:.2f} to {local_rates[-1]:.2f}), the distance of w_z/delta from "
+            f"phi (fitted exponent {gap_rate:.3f}) and the relative deviation of the escape time."
         ),
         convention="mean",
     )
@@ -218,7 +222,7 @@ def _draw(ctx: Context, tracks: list[DirectionTrack], numbers: dict[str, Any]) -
         size.loglog(left[shown], followed.small[shown], color=colour, label=label)
         shift.loglog(left[shown], followed.shift[shown], color=colour)
         if followed.cosine is not None:
-            angle.semilogx(left[shown], followed.cosine[shown], color=colour)
+            angle.loglog(left[shown], np.maximum(1 - followed.cosine[shown], 1e-16), color=colour)
     x = np.logspace(0, -7, 50)
     K2 = numbers["kkt_value"] * 3.0 * numbers["blow_up_time"]
     size.loglog(x, 1 / (K2 * x), "k:", lw=1.2, label=r"$\phi$ when aligned")
@@ -227,14 +231,24 @@ def _draw(ctx: Context, tracks: list[DirectionTrack], numbers: dict[str, Any]) -
     size.set(ylabel=r"$|w_z|/\delta$", title="Small weights", ylim=(0.3, None))
     size.legend(title=r"$\delta$", ncols=2, loc="upper left")
     shift.set(ylabel=r"$|w_n - \bar w_n|/\delta$", title="Displacement of the large weights")
-    angle.set(ylabel=r"$\cos(w_z, u_*)$", title="Direction of the small weights", ylim=(None, 1.03))
+    angle.set(ylabel=r"$1-\cos(w_z, u_*)$", title="Direction of the small weights")
     deltas = numbers["delta"]
-    rates.loglog(deltas, numbers["deficit"], "o-", label=r"$1-\cos(w_z,u_*)$ at $|w_z|=\sqrt{\delta}$")
-    rates.loglog(deltas, numbers["gap_to_phi"], "s-", label=r"$|w_z/\delta - \phi|\,/\,|\phi|$")
+    rates.loglog(
+        deltas,
+        numbers["deficit"],
+        "o-",
+        label=rf"$1-\cos(w_z,u_*)$ at $|w_z|=\sqrt{{\delta}}$: $\delta^{{{numbers['deficit_rate']:.2f}}}$",
+    )
+    rates.loglog(
+        deltas,
+        numbers["gap_to_phi"],
+        "s-",
+        label=rf"$|w_z/\delta - \phi|\,/\,|\phi|$: $\delta^{{{numbers['gap_rate']:.2f}}}$",
+    )
     rates.loglog(
         deltas, np.abs(numbers["escape_over_blow_up"] - 1), "^-", label=r"$|\delta\,t_{escape}/t_{blow\ up} - 1|$"
     )
     rates.loglog(deltas, deltas * 3, "k--", lw=0.8, label=r"slope 1")
     rates.set(xlabel=r"$\delta$", title="Distance from the theorem's limit")
-    rates.legend(loc="lower right")
+    rates.legend(loc="lower right", fontsize=8.5)
     return fig
