@@ -86,3 +86,10 @@ def whole_number(value: object, name: str, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InvalidInput(f"{name} = {value!r}; it must be a whole number >= {least}")
     return int(value)
+
+
+def generator(rng: object) -> np.random.Generator:
+    """``rng`` itself, or :class:`InvalidInput` for anything but a NumPy Generator (a seed, None)."""
+    if not isinstance(rng, np.random.Generator):
+        raise InvalidInput(f"rng = {rng!r} is a {type(rng).__name__}; pass numpy.random.default_rng(seed)")
+    return rng

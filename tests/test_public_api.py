@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import gfsim
@@ -88,3 +90,28 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("saddle: |grad L|")
     assert "stopped by the event |w_z| >= 0.1" in out
     assert "stopped: loss" in out
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _: gfsim.FeedForward((3, 2, 1), None), "activation = None is a NoneType"),
+        (lambda _: gfsim.FeedForward((3, 2, 1), 3), "activation = 3 is a int; give one of"),
+        (lambda o: gfsim.simulate(o.model, np.ones(8), t_end=1), "problem is a FeedForward; pass an Objective"),
+        (lambda o: gfsim.simulate(o, np.ones(8), t_end=1, clock=3), "clock = 3; give 'rescaled'"),
+        (lambda o: gfsim.simulate(o, np.ones(8), t_end=1, events=gfsim.loss_level(1.0)), "give a list of events"),
+        (lambda o: gfsim.simulate(o, np.ones(8), t_end=1, events=["loss"]), "give a list of events"),
+        (lambda o: gfsim.simulate(o, np.ones(8), t_end=1, max_steps="many"), "max_steps = 'many'"),
+        (lambda o: gfsim.find_saddle(o, [1], rng=0), "pass numpy.random.default_rng"),
+        (lambda o: gfsim.find_saddle(o, None, rng=np.random.default_rng(0)), "active = None; give a list"),
+        (lambda o: gfsim.find_saddle(o, [1], rng=np.random.default_rng(0), rank=-1), "rank = -1"),
+        (lambda o: gfsim.pursue(o.X, o.y, {"delta": 1}, rng=np.random.default_rng(0)), "config is a dict"),
+        (lambda o: gfsim.pursue(o.X, o.y, rng=0), "pass numpy.random.default_rng"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_by_name(call: Any, message: str) -> None:
+    rng = np.random.default_rng(0)
+    model = gfsim.FeedForward((3, 2, 1), "square")
+    objective = gfsim.Objective(model, rng.normal(size=(9, 3)), rng.normal(size=9))
+    with pytest.raises(gfsim.InvalidInput, match=message):
+        call(objective)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from gfsim.arrays import finite_array, positive
+from gfsim.arrays import finite_array, positive, whole_number
 from gfsim.errors import InvalidInput, unknown_name
 from gfsim.flow.clock import Clock, PhysicalTime, RescaledTime
 from gfsim.flow.events import Event, EventRecord, Past, Probe
@@ -104,10 +104,13 @@ def simulate(
         For arguments that make no sense.
     """
     field = Descent(problem) if isinstance(problem, Objective) else problem
+    if not hasattr(field, "velocity"):
+        raise InvalidInput(f"problem is a {type(problem).__name__}; pass an Objective(model, X, y) or a Field")
     start = _check_start(field, w0)
+    if not isinstance(events, (list, tuple)) or not all(isinstance(event, Event) for event in events):
+        raise InvalidInput(f"events = {events!r}; give a list of events, such as [loss_level(0.1)]")
     end = _check_end(t_end, events)
-    if max_steps < 1:
-        raise InvalidInput(f"max_steps = {max_steps}; at least one step is needed")
+    max_steps = whole_number(max_steps, "max_steps")
     targets = _check_outputs(t_eval, end)
     _check_events(events)
     counts = Counts()
@@ -227,6 +230,8 @@ def _check_atol(atol: float | np.ndarray, start: np.ndarray) -> np.ndarray:
 
 def _make_clock(clock: str | Clock, field: Field) -> Clock:
     if not isinstance(clock, str):
+        if not (hasattr(clock, "rate") and hasattr(clock, "rate_gradient")):
+            raise InvalidInput(f"clock = {clock!r}; give 'rescaled', 't', or a clock such as saddle.clock")
         return clock
     if clock == "t":
         return PhysicalTime()

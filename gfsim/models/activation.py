@@ -209,6 +209,11 @@ def make_activation(activation: str | Activation, p: int | None = None, alpha: f
     An activation object is returned as it is.
     """
     if not isinstance(activation, str):
+        if not (hasattr(activation, "value_and_slope") and hasattr(activation, "power")):
+            raise InvalidInput(
+                f"activation = {activation!r} is a {type(activation).__name__}; give one of "
+                f"{', '.join(sorted(_NAMED))}, or an activation object"
+            )
         if p is not None or alpha is not None:
             raise InvalidInput(
                 "p and alpha go with an activation's name, not with an activation object; set them on it"

@@ -37,7 +37,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from gfsim.arrays import finite_array, positive
+from gfsim.arrays import finite_array, generator, positive
 from gfsim.errors import InvalidInput, NotHomogeneous
 from gfsim.losses import Loss
 from gfsim.models.activation import Activation, HomogeneousActivation, make_activation
@@ -285,7 +285,7 @@ def pursue(
     A target without any correlation with what a neuron can compute, such as y = 0, makes the NCF at
     the origin vanish; the result is then the zero function, with ``stop.reason == "no_escape"``.
     """
-    return _Pursuit(X, y, config or PursuitConfig(), rng, X_val, y_val, progress, callback).go()
+    return _Pursuit(X, y, PursuitConfig() if config is None else config, rng, X_val, y_val, progress, callback).go()
 
 
 def choose_neuron(
@@ -436,9 +436,11 @@ class _Pursuit:
         callback: Callable[[Step, FeedForward, np.ndarray], object] | None,
     ) -> None:
         inputs, labels = _checked(X, y)
-        if not isinstance(rng, np.random.Generator):
-            raise InvalidInput(f"rng is a {type(rng).__name__}; pass numpy.random.default_rng(seed)")
-        self.config, self.rng, self.progress, self.callback = config, rng, progress, callback
+        if not isinstance(config, PursuitConfig):
+            raise InvalidInput(
+                f"config is a {type(config).__name__}; pass PursuitConfig(...) with the settings as keywords"
+            )
+        self.config, self.rng, self.progress, self.callback = config, generator(rng), progress, callback
         self.minimiser = make_minimiser(config.minimiser)
         self.model = config.model(inputs.shape[1], labels.shape[1])
         self.w = np.zeros(self.model.n_params)

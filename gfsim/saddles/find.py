@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import minimize
 
+from gfsim.arrays import generator, whole_number
 from gfsim.errors import InvalidInput, SaddleNotFound
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
@@ -195,6 +196,8 @@ def find_saddle(
     model = objective.model
     if not isinstance(model, FeedForward):
         raise InvalidInput(f"sparse saddles are defined by hidden neurons; {model.name} has none")
+    generator(rng)
+    whole_number(rank, "rank", least=0)
     chosen = ActiveNeurons.of(model, active)
     if chosen.origin:
         return SparseSaddle(objective, chosen, np.zeros(model.n_params))

@@ -31,6 +31,10 @@ class ActiveNeurons:
     def of(cls, model: FeedForward, active: Sequence[int | Sequence[int]]) -> ActiveNeurons:
         """From one entry a hidden layer: a count k (units 0..k-1) or a list of unit indices."""
         widths = model.hidden_widths
+        if isinstance(active, str) or not isinstance(active, Sequence):
+            raise InvalidInput(
+                f"active = {active!r}; give a list with one count, or one list of units, for each hidden layer"
+            )
         if len(active) != len(widths):
             raise InvalidInput(
                 f"active = {list(active)!r} has {len(active)} entries; {model.name} has {len(widths)} hidden layer(s)"
