@@ -107,6 +107,13 @@ def test_the_seed_fixes_everything(capsys: pytest.CaptureFixture[str], table: Pa
     assert one != three
 
 
+def test_trials_reach_the_algorithm(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    options = ("--drop", "id", "--max-neurons", 1, "--trials", 3, *FAST)
+    assert run(capsys, table, "--target", "y", "--out", tmp_path, *options)[0] == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["settings"]["trials"] == 3
+    assert "not a count" in refused(capsys, table, "--target", "y", "--out", tmp_path, "--trials", 0)
+
+
 def test_classes_are_mapped_and_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=80), rng.normal(size=80)

@@ -111,10 +111,26 @@ def add_parser(commands: Any) -> None:
         "--delta", type=float, default=0.03, metavar="D", help="norm of a new neuron (default: %(default)s)"
     )
     growth.add_argument(
-        "--starts", type=_count, default=64, metavar="N", help="random starts of every NCF maximisation"
+        "--starts",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="random starts of every NCF maximisation (default: %(default)s)",
     )
     growth.add_argument(
-        "--patience", type=_count, default=6, metavar="N", help="additions without a better validation loss"
+        "--patience",
+        type=_count,
+        default=6,
+        metavar="N",
+        help="additions without a better validation loss before it stops (default: %(default)s)",
+    )
+    growth.add_argument(
+        "--trials",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="of NCF maxima that the data cannot tell apart, minimise from up to N and keep the best (default: "
+        "%(default)s, the largest)",
     )
     growth.add_argument(
         "--minimiser",
@@ -127,7 +143,12 @@ def add_parser(commands: Any) -> None:
         "--t-end", type=float, metavar="T", help="flow: longest time of one minimisation (default: 160)"
     )
     growth.add_argument("--step", type=float, metavar="H", help="descent: step size (default: 0.004)")
-    growth.add_argument("--max-steps", type=_count, metavar="N", help="most steps of one minimisation")
+    growth.add_argument(
+        "--max-steps",
+        type=_count,
+        metavar="N",
+        help="most steps of one minimisation (default: 40000 for descent, 20000 for flow)",
+    )
     growth.add_argument("--no-polish", action="store_true", help="no second-order refinement at the end")
     parser.set_defaults(run=run)
 
@@ -177,6 +198,7 @@ def _config(args: argparse.Namespace) -> PursuitConfig:
         minimiser=make_minimiser(args.minimiser, **settings),
         polish=not args.no_polish,
         starts=args.starts,
+        trials=args.trials,
         max_neurons=args.max_neurons,
         patience=args.patience,
     )
