@@ -145,6 +145,8 @@ class Row:
     seconds: float = 0.0
     error: str = ""
     """What stopped the module, if something did; the statement then counts as not holding."""
+    skipped: str = ""
+    """What is missing for the module to run, if something is; the statement is then neither held nor refuted."""
 
     def of_kind(self, *kinds: Kind) -> list[Evidence]:
         return [e for e in self.evidence if e.kind in kinds]
@@ -158,7 +160,9 @@ class Row:
     @property
     def holds(self) -> bool:
         claims = self.of_kind("symbolic", "numerical")
-        return not self.error and bool(claims) and all(e.met for e in claims) and self.control_failed
+        return (
+            not self.error and not self.skipped and bool(claims) and all(e.met for e in claims) and self.control_failed
+        )
 
     @property
     def tightest(self) -> Evidence | None:

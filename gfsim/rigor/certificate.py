@@ -19,6 +19,7 @@ from gfsim.rigor.enclosure import (
     Pair,
     Power,
     diagonal_correlation,
+    entries,
     network_correlation,
     neuron_correlation,
     neuron_pairs,
@@ -170,9 +171,7 @@ class Problem:
     def correlation(self) -> KKTSystem:
         """N at the origin, or of the given neuron."""
         if self.kind == "neuron":
-            pairs: list[Pair] = [
-                ([arb(x) for x in H], [arb(g) for g in G]) for H, G in zip(self.X, self.y, strict=True)
-            ]
+            pairs: list[Pair] = [(entries(H), entries(G)) for H, G in zip(self.X, self.y, strict=True)]
             return KKTSystem(lambda u: neuron_correlation(self.s, pairs, u), self.s.p + 1)
         if self.kind == "diagonal":
             return KKTSystem(

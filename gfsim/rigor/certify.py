@@ -5,8 +5,9 @@ Nothing is certified here: :func:`gfsim.rigor.verify.verify` decides, and a cert
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flint
@@ -52,7 +53,7 @@ def certify_kkt(ncf: OriginNCF | NeuronNCF, *points: np.ndarray, precision: int 
     """
     problem = _neuron(ncf) if isinstance(ncf, NeuronNCF) else _problem(ncf.objective)
     certificate = _empty(problem, precision)
-    with flint.ctx.workprec(precision):
+    with flint.ctx.workprec(precision), _undecided():
         system = Problem.read(problem).correlation()
         certificate["kkt"] = [_kkt(system, u, None) for u in points]
     return _signed(certificate)
@@ -80,17 +81,14 @@ def certify_saddle(
         raise InvalidInput("no neuron is active at the origin, which is critical anyway; certify_kkt(OriginNCF, u)")
     data = _problem(saddle.objective)
     certificate = _empty(data, precision)
-    with flint.ctx.workprec(precision):
+    with flint.ctx.workprec(precision), _undecided():
         problem = Problem.read(data)
         system = problem.active(saddle.active.widths)
         neurons = len(system.neurons())
         size = int(saddle.w_n.size)
         zero = _zero(system, [*map(float, saddle.w_n), *[0.0] * neurons], neurons, "the saddle")
         w = cube(zero.pop("point")[:size], [zero["radius"]] * size)
-        try:
-            negative, positive = signature(system.lifted_hessian(w, 0.0))
-        except Undecided as exc:
-            raise NotCertified(f"the active Hessian's inertia is not certified: {exc}") from None
+        negative, positive = signature(system.lifted_hessian(w, 0.0))
         inertia = [negative, neurons, positive - neurons]
         try:
             ways = small_block_rank(system, problem.widths, w)
@@ -109,6 +107,14 @@ def certify_saddle(
             _kkt(problem.neuron(system, w, escape.layer), escape.point.u, escape.layer) for escape in escapes
         ]
     return _signed(certificate)
+
+
+@contextlib.contextmanager
+def _undecided() -> Iterator[None]:
+    try:
+        yield
+    except Undecided as exc:
+        raise NotCertified(f"not certified: {exc}") from None
 
 
 # -- the problem as data --------------------------------------------------------------------------------
@@ -195,24 +201,20 @@ def _zero(system: System, guess: list[float], multipliers: int, what: str) -> di
     size = len(guess) - multipliers
     fixed = [False] * size + [not isinstance(system, KKTSystem)] * multipliers
     point = guess
-    try:
-        for _ in range(4):  # Newton from the centre, each step rounded to float64
-            F = system.residual([arb(x) for x in point])
-            J = system.jacobian([arb(x) for x in point])
-            moves = displacement(F, J, [0.0] * len(point))
-            point = [
-                x if still else float((arb(x) + move).mid()) for x, move, still in zip(point, moves, fixed, strict=True)
-            ]
-        stretch = _stretch(system, point, size)
-        radii = lambda r: [r] * size + [r * stretch] * multipliers  # noqa: E731
-        error = max(
-            float(abs(m).upper()) / s
-            for m, s in zip(
-                displacement(system.residual([arb(x) for x in point]), J, [0.0] * len(point)), radii(1.0), strict=True
-            )
-        )
-    except Undecided as exc:
-        raise NotCertified(f"{what} is not certified: {exc}") from None
+    for _ in range(4):  # Newton from the centre, each step rounded to float64
+        F = system.residual([arb(x) for x in point])
+        J = system.jacobian([arb(x) for x in point])
+        moves = displacement(F, J, [0.0] * len(point))
+        point = [
+            x if still else float((arb(x) + move).mid()) for x, move, still in zip(point, moves, fixed, strict=True)
+        ]
+    stretch = _stretch(system, point, size)
+
+    def radii(r: float) -> list[float]:
+        return [r] * size + [r * stretch] * multipliers
+
+    left = displacement(system.residual([arb(x) for x in point]), J, [0.0] * len(point))
+    error = max(float(abs(m).upper()) / s for m, s in zip(left, radii(1.0), strict=True))
     start = math.ceil(math.log2(max(error, 2.0**-60))) + 1
     failure = "it is not near a zero"
     for exponent in range(start, min(start + 30, 0)):

@@ -146,7 +146,8 @@ def matrices(widths: Sequence[int], w: Sequence[Number]) -> list[list[list[Numbe
     return out
 
 
-def inputs(row: Sequence[float]) -> list[arb | None]:
+def entries(row: Sequence[float]) -> list[arb | None]:
+    """Exact numbers, zeros as None."""
     return [None if x == 0 else arb(x) for x in row]
 
 
@@ -191,7 +192,7 @@ def training_loss(s: Power, loss: Loss, widths: Sequence[int], w: list[Jet], X: 
     zero = constant(w[0], arb(0))
     out = zero
     for x, labels in zip(X, y, strict=True):
-        z, _ = layers(s, W, inputs(x))
+        z, _ = layers(s, W, entries(x))
         for q, label in zip(z[-1], labels, strict=True):
             jet = q if isinstance(q, Jet) else zero
             out = out + jet.through(*loss.derivatives(jet.value, label))
@@ -211,7 +212,7 @@ def network_correlation(s: Power, loss: Loss, widths: Sequence[int], u: list[Jet
     W = matrices(widths, u)
     out = constant(u[0], arb(0))
     for x, labels in zip(X, y, strict=True):
-        z, _ = layers(s, W, inputs(x))
+        z, _ = layers(s, W, entries(x))
         for q, label in zip(z[-1], labels, strict=True):
             if isinstance(q, Jet):
                 out = out + q * pull(loss, arb(0), label)
@@ -261,7 +262,7 @@ def neuron_pairs(
     W = matrices(widths, w)
     pairs: list[Pair] = []
     for x, labels in zip(X, y, strict=True):
-        z, h = layers(s, W, inputs(x))
+        z, h = layers(s, W, entries(x))
         G: list[arb | None] = [
             pull(loss, arb(0) if q is None else q, label) for q, label in zip(z[-1], labels, strict=True)
         ]

@@ -79,7 +79,9 @@ def _verify(certificate: Mapping[str, Any]) -> Report:
         gaps.append(gap)
         signs.append(sign)
     if minimum and "positive" in signs:
-        sentences.append("so it is a sparse saddle: the active net's loss has a minimum there, the wide net's has none")
+        sentences.append(
+            "so it is a sparse saddle: a local minimum of the active net's loss, but not of the wide net's"
+        )
     return Report(tuple(sentences), inertia, tuple(values), tuple(gaps), tuple(signs))
 
 
