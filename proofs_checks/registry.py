@@ -83,4 +83,5 @@ def run(statement: Statement, context: Context) -> Row:
         place = traceback.extract_tb(exc.__traceback__)[-1]
         error = f"{type(exc).__name__}: {exc} ({place.filename.rsplit('/', 1)[-1]}, line {place.lineno})"
     seconds = time.perf_counter() - begun
-    return Row(statement.name, statement.title, statement.source, tuple(ledger.evidence), seconds, error, skipped)
+    evidence, curves = tuple(ledger.evidence), tuple(ledger.curves)
+    return Row(statement.name, statement.title, statement.source, evidence, seconds, error, skipped, curves)

@@ -118,11 +118,13 @@ def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
                         "bound": e.bound,
                         "margin": e.margin,
                         "instances": e.instances,
+                        "values": e.values,
                         "why": e.why,
                         "as_it_should": e.as_it_should,
                     }
                     for e in row.evidence
                 ],
+                "curves": row.curves,
             }
             for row in rows
         ],

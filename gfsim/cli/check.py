@@ -23,6 +23,7 @@ examples:
   gfsim check                          all of it, in the quick form
   gfsim check balance kkt --details    two of them, with every bound and the reason for it
   gfsim check --seed 7 --json out.json on draws of your own, everything recorded
+  gfsim check near_saddle --plots out  its picture: every instance beside its bound, and the fitted laws
 
 exit codes: 0 only if every statement holds and every control failed as it should; 1 otherwise; 2 wrong request;
 130 interrupted.  Statements that need an extra which is not installed are shown as skipped, with how to get it;
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--details", action="store_true", help="print every piece of evidence too")
     parser.add_argument("--json", metavar="FILE", help="write every measured number to FILE")
+    parser.add_argument("--plots", metavar="DIR", help="draw a picture of every statement, DIR/NAME.png")
     parser.set_defaults(run=run)
 
 
@@ -60,11 +62,20 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.json) if args.json else None
     if target is not None and not target.parent.is_dir():
         raise OutputError(f"--json {target}: the folder {target.parent} does not exist; make it first")
+    pictures = None
+    if args.plots:
+        from gfsim.output import OutputDirectory
+
+        pictures = OutputDirectory(args.plots)
     context = Context(seed=args.seed, full=args.full)
     rows = []
     for statement in chosen:
         print(f"checking {statement.name} ...", file=sys.stderr, flush=True)
         rows.append(check(statement, context))
+        if pictures is not None and rows[-1].evidence:
+            from proofs_checks.plots import png
+
+            pictures.write({f"{statement.name}.png": png(rows[-1])})
     if args.details:
         print(details(rows) + "\n")
     print(table(rows))
