@@ -35,6 +35,7 @@ from gfsim.rigor import enclosure
 from gfsim.rigor.ball import Undecided, ball, krawczyk, lifted, signature
 from gfsim.rigor.certificate import digest
 from gfsim.rigor.certify import certify_kkt, certify_saddle
+from gfsim.rigor.systems import KKTSystem, SaddleSystem, prove_zero
 from gfsim.rigor.verify import verify
 from gfsim.saddles.certificate import certify
 from gfsim.saddles.find import find_saddle
@@ -103,36 +104,68 @@ def test_signature_refuses_a_singular_matrix_and_what_is_not_finite() -> None:
     for M in (np.zeros((2, 2)), np.array([[1.0, 1.0], [1.0, 1.0]]), np.array([[np.nan]])):
         with pytest.raises(Undecided):
             signature(lifted(M))
+    # the midpoint is the identity, but ((1, 2), (2, 1)) is enclosed, too
+    with pytest.raises(Undecided):
+        signature(arb_mat(2, 2, [arb(1), ball(0.0, 2.0), ball(0.0, 2.0), arb(1)]))
+
+
+def test_the_multiplier_must_have_room_for_the_box_of_u() -> None:
+    """A KKT point in u's box whose lambda = K N(u) lies outside lambda's would escape the count."""
+    system = KKTSystem(
+        lambda u: enclosure.diagonal_correlation(
+            enclosure.Loss("square", arb(1)), 2, u, [[1.0, 0.0], [0.0, 1.0]], [[4.0], [1.0]]
+        ),
+        2,
+    )
+    prove_zero(system, [1.0, 0.0, 16.0], [0.01, 0.01, 0.5])
+    with pytest.raises(Undecided, match="multiplier may leave"):  # although Krawczyk's test passes
+        prove_zero(system, [1.0, 0.0, 16.0], [0.01, 0.01, 0.05])
+
+
+@pytest.mark.parametrize(("widths", "p"), [((2, 2, 2), 2), ((2, 2, 1, 1), 3), ((2, 1, 1), 1)], ids=str)
+def test_the_loss_does_not_change_along_the_generators(widths: tuple[int, ...], p: int) -> None:
+    """<grad L, xi_j> = 0 for all weights: this makes a zero of the bordered system critical."""
+    rng = np.random.default_rng(4)
+    X, y = rng.standard_normal((3, widths[0])), rng.standard_normal((3, widths[-1]))
+    loss = enclosure.Loss("square", arb(1))
+    system = SaddleSystem(enclosure.Power(p, 1.0), loss, widths, X.tolist(), y.tolist())
+    w = [arb(float(x)) for x in rng.standard_normal(sum(a * b for a, b in pairwise(widths)))]
+    with flint.ctx.workprec(128):
+        rates = system.generators(w).transpose() * system.loss_jet(w).slope
+    assert rates.nrows() == sum(widths[1:-1])
+    assert all(abs(rate) < 1e-25 for rate in rates.entries())
 
 
 # -- enclosures against the library, and against 40 digits ----------------------------------------------
 
 NETS = (
-    ((3, 2, 2), "square", 2),
-    ((2, 3, 2, 1), "square", 2),
-    ((3, 2, 2), "relu", 2),
-    ((3, 3, 2, 1), "relu", 1),
-    ((2, 2, 2, 1), "leaky", 3),
-    ((3, 2, 2, 2), "linear", 1),
-    ((3, 2, 1), "linear", 3),
+    ((3, 2, 2), "square", 2, -1.0),
+    ((2, 3, 2, 1), "square", 2, -1.0),
+    ((3, 2, 2), "relu", 2, 0.0),
+    ((3, 3, 2, 1), "relu", 1, 0.0),
+    ((2, 2, 2, 1), "leaky", 3, 0.1),
+    ((3, 2, 2), "leaky", 2, 2.0),
+    ((3, 2, 2), "leaky", 1, -0.5),
+    ((3, 2, 2, 2), "linear", 1, 1.0),
+    ((3, 2, 1), "linear", 3, 1.0),
 )
 
 
-@pytest.mark.parametrize(("widths", "name", "p"), NETS, ids=str)
+@pytest.mark.parametrize(("widths", "name", "p", "alpha"), NETS, ids=str)
 @pytest.mark.parametrize("loss", ["square", "logistic"])
 def test_enclosures_hold_the_librarys_values_and_derivatives(
-    widths: tuple[int, ...], name: str, p: int, loss: str
+    widths: tuple[int, ...], name: str, p: int, alpha: float, loss: str
 ) -> None:
     """Value, gradient and Hessian of the loss and of N: library (backpropagation) inside, at points of the box."""
     rng = np.random.default_rng(3)
-    model = FeedForward(widths, name, p=p)
+    model = FeedForward(widths, name, p=p, alpha=alpha)
     X, y = rng.standard_normal((5, widths[0])), rng.standard_normal((5, widths[-1]))
     if loss == "logistic":
         y = np.where(y > 0, 1.0, -1.0)
         y[0], y[1] = 1.0, -1.0
     objective = Objective(model, X, y, loss=loss)
     ncf = OriginNCF(objective)
-    s = enclosure.Power(model.activation.power or 1, getattr(model.activation, "alpha", 1.0))
+    s = enclosure.Power(p, alpha)
     arguments = (s, enclosure.Loss(loss, arb(1)), widths)
     w = rng.standard_normal(model.n_params)
     for radius in (1e-12, 1e-6):
@@ -527,6 +560,13 @@ def test_tampered_radii_are_refused(kind: str) -> None:
 )
 def test_wrong_claims_and_malformed_fields_are_refused(path: tuple[Any, ...], value: Any) -> None:
     refused(signed(replaced(sample("saddle"), path, value)))
+
+
+def test_the_active_inertia_is_proved_even_where_the_whole_one_is_not_claimed() -> None:
+    certificate = replaced(sample("saddle"), ("saddle", "inertia"), None)
+    assert verify(signed(certificate)).inertia is None
+    for claim in ([1, 2, 2], [0, 1, 4], [0, 3, 2]):
+        assert "active_inertia" in refused(signed(replaced(certificate, ("saddle", "active_inertia"), claim)))
 
 
 def test_units_may_be_renamed_but_not_repeated() -> None:
