@@ -15,7 +15,7 @@ export MPLBACKEND := Agg
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce gallery test slow lint format wheel clean distclean
+.PHONY: help setup reproduce gallery pictures test slow lint format wheel clean distclean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ reproduce: $(READY)
 ## gallery    render the committed gallery in figures/
 gallery: $(READY)
 	$(BIN)/gfsim reproduce --out figures
+
+## pictures   draw the pictures of docs/checks.md, one a statement, into docs/checks
+pictures: $(READY)
+	$(BIN)/gfsim check --plots docs/checks
 
 ## test       the test suite, on two processes (WORKERS=n)
 test: $(READY)

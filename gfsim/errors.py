@@ -37,6 +37,18 @@ class OutputError(GfsimError, OSError):
     """An output directory cannot be written, or holds something else."""
 
 
+class CertificateRefused(GfsimError, ValueError):
+    """A certificate is malformed, was changed, or does not prove what it claims."""
+
+
+class NotCertified(GfsimError, RuntimeError):
+    """No certificate was found for a point; this does not say that the claim is false."""
+
+
+class MissingExtra(GfsimError, ImportError):
+    """An optional package is not installed; the message says how to get it."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     """An :class:`UnknownName` that lists what exists and points at the nearest spelling."""
     options = sorted(known)

@@ -57,6 +57,10 @@ def check(ctx: Context, ledger: Ledger) -> None:
             rates.append(_rate([v.small for v in visits]))
             distance_rates.append(_rate([v.distance for v in visits]))
             wrong.append(_rate([v.wrong for v in visits]))
+            label = f"{'-'.join(map(str, widths))} {name}, p = {p}"
+            ledger.curve("relative distance from the saddle", label, DELTAS, [v.distance for v in visits])
+            ledger.curve("largest |w_z| on the way", label, DELTAS, [v.small for v in visits])
+            ledger.curve("least |grad L| over its peak", label, DELTAS, [v.gradient for v in visits])
     ledger.at_most("least |grad L| on the plateau over its peak, delta = 1e-6", gradients, 1e-4, "eps")
     ledger.at_most("relative distance from the saddle there, delta = 1e-6", distances, 1e-4, "eps")
     positive = "positive: the quantity goes to 0 with delta; 0.1 is beyond any error of a fit over four decades"

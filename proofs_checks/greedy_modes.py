@@ -81,13 +81,13 @@ def check(ctx: Context, ledger: Ledger) -> None:
             closed.append(_closed_form_error(problem))
             w0 = rng.standard_normal(problem.objective.model.n_params)
             w0 /= np.linalg.norm(w0)
-            rates += _rate_errors(problem, w0)
+            rates += _rate_errors(problem, w0, ledger)
             times, gap = passage(problem, w0, float(DELTAS[-1]))
             order.append(float((np.diff(times) <= 0).sum()))
             ranks.append(gap)
         frame = np.linalg.qr(rng.standard_normal((SIZE + 2, SIZE)))[0]
         skewed = _net(_target(rng), frame * np.array([1.4, 1.0, 0.8]))
-        control.append(max(_rate_errors(skewed, w0)))
+        control.append(max(_rate_errors(skewed, w0, ledger, broken=True)))
     ledger.at_most("aligned modes against the closed form", closed, 1e-7, "rtol 1e-10 over some hundred steps")
     ledger.at_most("t_k per ln(1/delta) against 1/(2 s_k), relative", rates, 0.02, "a limit; fitted over four decades")
     ledger.at_most("modes that come out of order", order, 0.0, "a count")
@@ -126,12 +126,16 @@ def passage(problem: Problem, w0: np.ndarray, delta: float) -> tuple[np.ndarray,
     return times, min(gaps, default=math.nan)
 
 
-def _rate_errors(problem: Problem, w0: np.ndarray) -> list[float]:
+def _rate_errors(problem: Problem, w0: np.ndarray, ledger: Ledger, *, broken: bool = False) -> list[float]:
     s = np.linalg.svd(problem.target)[1]
     times = np.array([passage(problem, w0, float(d))[0] for d in DELTAS])
     if np.isnan(times).any():
         return [math.nan]
     slopes = np.polyfit(np.log(1 / DELTAS), times, 1)[0]
+    panel = f"2 s_k t_k, {'inputs not orthonormal (control)' if broken else problem.objective.model.name}"
+    for k, sigma in enumerate(s):
+        scaled = 2 * float(sigma) * times[:, k]
+        ledger.curve(panel, f"mode {k + 1}", DELTAS, scaled, stated=1.0, axes="semilog", broken=broken)
     return [float(e) for e in np.abs(slopes * 2 * s - 1.0)]
 
 

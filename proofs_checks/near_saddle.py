@@ -99,6 +99,7 @@ def check(ctx: Context, ledger: Ledger) -> None:
             deltas = deltas_for(start.K, ctx.full)
             rows = [follow(start, float(d)) for d in deltas]
             last = rows[-1]
+            _picture(ledger, case, start, deltas, rows)
             small.append(abs(_rate(deltas, [row.small for row in rows]) - 1.0))
             shift.append(_rate(deltas, [row.shift for row in rows]))
             gaps += [row.gap / (delta + FLOOR) for row, delta in zip(rows, deltas, strict=True)]
@@ -121,10 +122,24 @@ def check(ctx: Context, ledger: Ledger) -> None:
     ledger.at_most("t_escape delta^(K-2) against phi's blow-up time, K > 2", blow, 1e-3, "its limit as delta -> 0")
     ledger.at_most("slope of t_escape over ln(1/delta) against 1/(2 N*), K = 2", logs, EQUAL, span)
     _collapse(ctx, ledger)
-    exponents = [_leaving(rng, deltas_for(3.0, False)) for rng in ctx.draws("control", 2)]
+    exponents = [_leaving(rng, deltas_for(3.0, False), ledger) for rng in ctx.draws("control", 2)]
     ledger.control("exponent of max |w_n - wbar_n| in delta", exponents, 1 - EQUAL, "wbar_n is no minimum", "at least")
     ledger.control("t_escape delta^(K-2) against a blow-up time", wrong_time, 1e-3, "phi from another z")
     ledger.control("1 - cos(w_z, u)", wrong_way, 1e-3, "u is 6 degrees off u*")
+
+
+def _picture(ledger: Ledger, case: Case, start: Start, deltas: np.ndarray, rows: list[Measured]) -> None:
+    widths, _, name, p, loss = case
+    label = f"{'-'.join(map(str, widths))} {name}, p = {p}, {loss}"
+    ledger.curve("max |w_z| up to the horizon", label, deltas, [row.small for row in rows], stated=1.0)
+    ledger.curve("max |w_n - wbar_n| up to the horizon", label, deltas, [row.shift for row in rows], stated=1.0)
+    ledger.curve("|w_z/delta - phi| / |phi|", label, deltas, [row.gap for row in rows])
+    scaled = [row.escape * float(d) ** (start.K - 2) / start.phi.time for row, d in zip(rows, deltas, strict=True)]
+    if start.K > 2:
+        off = [abs(time - 1.0) for time in scaled]
+        ledger.curve("t_escape delta^(K-2) over phi's blow-up time, less 1", label, deltas, off)
+    else:
+        ledger.curve("2 N* t_escape, K = 2", label, deltas, scaled, stated=1.0, axes="semilog")
 
 
 FLOOR = 1e-6
@@ -282,7 +297,7 @@ def _collapse(ctx: Context, ledger: Ledger) -> None:
     ledger.at_most("|w_z|/(delta |z|) when phi has fallen to 0.02", ends, 0.03, "0.02 and a correction of order delta")
 
 
-def _leaving(rng: np.random.Generator, deltas: np.ndarray) -> float:
+def _leaving(rng: np.random.Generator, deltas: np.ndarray, ledger: Ledger) -> float:
     """Exponent of the displacement of w_n up to time 1/delta at a critical point that is no minimum."""
     saddle = coordinate_saddle((float(rng.uniform(0.5, 1.5)), float(rng.uniform(0.5, 1.5))))
     n, z = saddle.directions(rng)
@@ -292,4 +307,5 @@ def _leaving(rng: np.random.Generator, deltas: np.ndarray) -> float:
         run = simulate(saddle.objective, w, t_end=0.1 / float(d), method="LSODA", clock="t", rtol=1e-9)
         shift = np.linalg.norm(run.w[:, saddle.index_n] - saddle.w_n, axis=1).max()
         shifts.append(float(shift) if run.ok else math.nan)
+    ledger.curve("max |w_n - wbar_n| up to the horizon", "no minimum", deltas, shifts, stated=1.0, broken=True)
     return _rate(deltas, shifts)

@@ -98,7 +98,9 @@ def check(ctx: Context, ledger: Ledger) -> None:
         off, errors = [], []
         for rng in ctx.draws(label, 2, 8):
             for case in cases:
-                slope, error = exponent(deltas, draw(case, rng).remainders(deltas, case[3] + 1))
+                sizes = draw(case, rng).remainders(deltas, case[3] + 1)
+                slope, error = exponent(deltas, sizes)
+                ledger.curve(f"R, {label}", _name(case), deltas, sizes, stated=2.0 * case[3] + gap)
                 off.append(abs(slope - (2 * case[3] + gap)))
                 errors.append(error)
         ledger.at_most(f"fitted degree of R against {label}", off, EQUAL, why)
@@ -116,6 +118,10 @@ def check(ctx: Context, ledger: Ledger) -> None:
     ledger.at_least("degree of R for ReLU off its kinks (inf: R = 0)", relus, 3 - EQUAL, "a lower bound: 2p + 1 = 3")
     _library(ctx, ledger)
     _controls(ctx, ledger, deltas)
+
+
+def _name(case: Case) -> str:
+    return f"{'-'.join(map(str, case[0]))}, p = {case[3]}"
 
 
 def _library(ctx: Context, ledger: Ledger) -> None:
@@ -155,7 +161,9 @@ def _controls(ctx: Context, ledger: Ledger, deltas: list[Any]) -> None:
     kinked, refused, curved = [], [], []
     for rng in ctx.draws("control", 4):
         e = on_kink(rng)
-        kinked.append(exponent(deltas, e.remainders(deltas, 2))[0])
+        sizes = e.remainders(deltas, 2)
+        kinked.append(exponent(deltas, sizes)[0])
+        ledger.curve("R, ReLU on a kink (control)", "2-3-3-1, p = 1", deltas, sizes, stated=3.0, broken=True)
         try:
             SaddleNCF(e.point)
             refused.append(1.0)

@@ -35,7 +35,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     tightest = row.tightest
     controls = row.of_kind("control")
     if not controls:
-        control = "NONE"
+        control = "" if row.skipped else "NONE"
     else:
         worst = min(controls, key=lambda e: e.margin)
         # where exactly zero is claimed, by how much the control misses it is no factor
@@ -47,7 +47,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(sum(e.instances for e in row.evidence)),
         "" if tightest is None else show_margin(tightest.margin),
         control,
-        "ERROR" if row.error else "yes" if row.holds else "NO",
+        "ERROR" if row.error else "skipped" if row.skipped else "yes" if row.holds else "NO",
         f"{row.seconds:.1f}",
     )
 
@@ -58,6 +58,8 @@ def problems(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.error:
             out.append(f"{row.name}: in error: {row.error}")
+        if row.skipped:
+            out.append(f"{row.name}: SKIPPED, not checked: {row.skipped}")
         out += [f"{row.name}: {_sentence(e)}" for e in row.evidence if not e.as_it_should]
     return "\n".join(out)
 
@@ -85,8 +87,10 @@ def verdict(rows: Sequence[Row]) -> str:
     """One sentence on the whole run."""
     held = sum(row.holds for row in rows)
     total = sum(row.seconds for row in rows)
-    wrong = [row.name for row in rows if not row.holds]
+    wrong = [row.name for row in rows if not row.holds and not row.skipped]
+    skipped = [row.name for row in rows if row.skipped]
     tail = f"; not: {', '.join(wrong)}" if wrong else ""
+    tail += f"; skipped: {', '.join(skipped)}" if skipped else ""
     return f"{held} of {len(rows)} statements hold{tail} ({total:.0f} s)"
 
 
@@ -104,6 +108,7 @@ def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
                 "holds": row.holds,
                 "seconds": round(row.seconds, 2),
                 "error": row.error,
+                "skipped": row.skipped,
                 "evidence": [
                     {
                         "kind": e.kind,
@@ -113,11 +118,13 @@ def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
                         "bound": e.bound,
                         "margin": e.margin,
                         "instances": e.instances,
+                        "values": e.values,
                         "why": e.why,
                         "as_it_should": e.as_it_should,
                     }
                     for e in row.evidence
                 ],
+                "curves": row.curves,
             }
             for row in rows
         ],

@@ -38,6 +38,8 @@ class Evidence:
         How many instances ``measured`` is the worst of.
     why : str
         Where the bound comes from; of a control, which hypothesis was broken.
+    values : tuple of float
+        All instances, as they were measured.
     """
 
     kind: Kind
@@ -47,6 +49,7 @@ class Evidence:
     bound: float
     instances: int
     why: str
+    values: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def met(self) -> bool:
@@ -76,11 +79,57 @@ class Evidence:
         return inside / outside
 
 
+Axes = Literal["log-log", "semilog"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A size along a parameter, from which evidence was read off; for the picture only, it decides nothing.
+
+    Attributes
+    ----------
+    panel : str
+        The quantity, in words; curves of one panel are drawn together.
+    label : str
+        Which instance.
+    x, y : tuples of float
+        x > 0, mostly delta.
+    stated : float or None
+        The exponent of x that the statement gives; on semilog axes (t over ln 1/x) the slope.
+    axes : "log-log" or "semilog"
+    broken : bool
+        Whether this is the negative control.
+    """
+
+    panel: str
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    stated: float | None = None
+    axes: Axes = "log-log"
+    broken: bool = False
+
+
 class Ledger:
     """Collects the evidence of one statement; every method takes all instances and keeps the worst."""
 
     def __init__(self) -> None:
         self.evidence: list[Evidence] = []
+        self.curves: list[Curve] = []
+
+    def curve(
+        self,
+        panel: str,
+        label: str,
+        x: Iterable[float],
+        y: Iterable[float],
+        *,
+        stated: float | None = None,
+        axes: Axes = "log-log",
+        broken: bool = False,
+    ) -> None:
+        """Keep a curve for the picture of the statement (see :class:`Curve`)."""
+        self.curves.append(Curve(panel, label, tuple(map(float, x)), tuple(map(float, y)), stated, axes, broken))
 
     def identity(self, what: str, differences: Iterable[object]) -> None:
         """sympy expressions that must all vanish identically; those that do not are counted."""
@@ -114,7 +163,7 @@ class Ledger:
         # a NaN among the instances is the worst of them: max and min would pass over it
         largest = (sense == "at most") != (kind == "control")
         worst = math.nan if any(map(math.isnan, numbers)) else max(numbers) if largest else min(numbers)
-        self.evidence.append(Evidence(kind, what, worst, sense, bound, len(numbers), why))
+        self.evidence.append(Evidence(kind, what, worst, sense, bound, len(numbers), why, tuple(numbers)))
 
 
 @dataclass(frozen=True)
@@ -145,6 +194,9 @@ class Row:
     seconds: float = 0.0
     error: str = ""
     """What stopped the module, if something did; the statement then counts as not holding."""
+    skipped: str = ""
+    """What is missing for the module to run, if something is; the statement is then neither held nor refuted."""
+    curves: tuple[Curve, ...] = field(default=(), repr=False)
 
     def of_kind(self, *kinds: Kind) -> list[Evidence]:
         return [e for e in self.evidence if e.kind in kinds]
@@ -158,7 +210,9 @@ class Row:
     @property
     def holds(self) -> bool:
         claims = self.of_kind("symbolic", "numerical")
-        return not self.error and bool(claims) and all(e.met for e in claims) and self.control_failed
+        return (
+            not self.error and not self.skipped and bool(claims) and all(e.met for e in claims) and self.control_failed
+        )
 
     @property
     def tightest(self) -> Evidence | None:

@@ -66,6 +66,7 @@ def check(ctx: Context, ledger: Ledger) -> None:
     )
     exits = [_exit(float(d)) for d in deltas]
     slope = float(np.polyfit(np.log(1 / deltas), exits, 1)[0])
+    ledger.curve("time of the exit from the saddle", "t_exit", deltas, exits, stated=0.25, axes="semilog")
     ledger.at_most("exit time per ln(1/d) against 1/4", [abs(slope - 0.25)], 0.005, "2 % of 1/4; the law is a limit")
     ledger.control(
         "largest distance of the flow from the closed form",

@@ -14,7 +14,7 @@ import pytest
 
 import gfsim
 
-HEAVY = ("torch", "sklearn", "matplotlib", "scipy.integrate", "sympy", "tqdm")
+HEAVY = ("torch", "sklearn", "matplotlib", "scipy.integrate", "sympy", "tqdm", "flint")
 
 
 def loaded_by(code: str) -> set[str]:
@@ -67,6 +67,8 @@ def test_a_net_and_its_flow_need_no_torch() -> None:
         ["simulate", "--help"],
         ["pursue", "--help"],
         ["check", "--help"],
+        ["certify", "--help"],
+        ["verify", "--help"],
     ],
 )
 def test_help_and_version_import_nothing_numerical(arguments: list[str]) -> None:

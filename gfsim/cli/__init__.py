@@ -16,13 +16,16 @@ import traceback
 from collections.abc import Sequence
 
 from gfsim import __version__
-from gfsim.cli import check, pursue, reproduce, simulate
+from gfsim.cli import certify, check, pursue, reproduce, simulate, verify
 from gfsim.cli.parser import Parser
-from gfsim.errors import GfsimError, SaddleNotFound
+from gfsim.errors import CertificateRefused, GfsimError, NotCertified, SaddleNotFound
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+NOT_COME_OUT = (SaddleNotFound, NotCertified, CertificateRefused)
+"""Errors that say what was found out, not that the request was wrong."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Set to 1 unless the user has set them: the matrices here are small, and threads that wait for each
@@ -35,6 +38,8 @@ Gradient flow of homogeneous networks near sparse saddle points.
   gfsim simulate    follow one gradient flow described by a TOML file
   gfsim pursue      grow a network on your own CSV data by Neuron Pursuit
   gfsim check       check the statements of the theory, each with a negative control
+  gfsim certify     prove a KKT point, or a sparse saddle with its inertia, in interval arithmetic
+  gfsim verify      check such a proof, independently of what made it
 
 Each has its own --help, with a worked example.
 """
@@ -51,7 +56,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="gfsim", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for module in (reproduce, simulate, pursue, check):
+    for module in (reproduce, simulate, pursue, check, certify, verify):
         module.add_parser(commands)
     return parser
 
@@ -85,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GfsimError as exc:
         _show_traceback()
         print(f"gfsim: error: {' '.join(str(exc).split())}", file=sys.stderr)
-        return 1 if isinstance(exc, SaddleNotFound) else USAGE_ERROR
+        return 1 if isinstance(exc, NOT_COME_OUT) else USAGE_ERROR
     except MemoryError as exc:
         _show_traceback()
         details = " ".join(str(exc).split()) or "no details"
