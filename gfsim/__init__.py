@@ -5,7 +5,7 @@ The names below are the public interface; each is imported from its module when 
 
     models    FeedForward, DiagonalLinear, MatrixFactorisation, TorchModel, deep_linear
     loss      Objective
-    flow      simulate, FlowResult, Status; clocks and events
+    flow      simulate, resume, Checkpoint, FlowResult, Status, Phase; simulate_batch, BatchResult; clocks and events
     saddles   find_saddle, nearby_saddle, SparseSaddle, certify, find_plateaus, saddle_behind
     NCF       OriginNCF, SaddleNCF, KKTPoint, track
     pursuit   pursue, PursuitConfig, PursuitResult, NeuronPursuitRegressor, NeuronPursuitClassifier
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
         SaddleNotFound,
         UnknownName,
     )
+    from gfsim.flow.batch import BatchResult, simulate_batch
+    from gfsim.flow.checkpoint import Checkpoint
     from gfsim.flow.clock import PhysicalTime, RescaledTime
     from gfsim.flow.events import arrival, departure, loss_level, norm_level, slow, stationarity
-    from gfsim.flow.result import FlowResult, Status
-    from gfsim.flow.simulate import simulate
+    from gfsim.flow.result import FlowResult, Phase, Status
+    from gfsim.flow.simulate import resume, simulate
     from gfsim.models.activation import HomogeneousActivation
     from gfsim.models.custom import TorchModel
     from gfsim.models.feedforward import FeedForward
@@ -50,6 +52,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ActiveNeurons": "gfsim.saddles.neurons",
+    "BatchResult": "gfsim.flow.batch",
+    "Checkpoint": "gfsim.flow.checkpoint",
     "DiagonalLinear": "gfsim.models.linear",
     "FeedForward": "gfsim.models.feedforward",
     "FlowResult": "gfsim.flow.result",
@@ -64,6 +68,7 @@ _HOME = {
     "Objective": "gfsim.objective",
     "OriginNCF": "gfsim.ncf.origin",
     "OutputError": "gfsim.errors",
+    "Phase": "gfsim.flow.result",
     "PhysicalTime": "gfsim.flow.clock",
     "PursuitConfig": "gfsim.pursuit.algorithm",
     "PursuitResult": "gfsim.pursuit.algorithm",
@@ -84,8 +89,10 @@ _HOME = {
     "nearby_saddle": "gfsim.saddles.find",
     "norm_level": "gfsim.flow.events",
     "pursue": "gfsim.pursuit.algorithm",
+    "resume": "gfsim.flow.simulate",
     "saddle_behind": "gfsim.saddles.plateaus",
     "simulate": "gfsim.flow.simulate",
+    "simulate_batch": "gfsim.flow.batch",
     "slow": "gfsim.flow.events",
     "stationarity": "gfsim.flow.events",
     "track": "gfsim.ncf.directions",

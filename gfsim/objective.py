@@ -6,6 +6,8 @@ time t.  The reduction is therefore part of every clock that gfsim reports.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +19,10 @@ from gfsim.models.base import Model
 from gfsim.models.feedforward import FeedForward
 
 Reduction = Literal["sum", "mean"]
+
+CHUNK_NUMBERS = 1 << 22
+"""Numbers a layer's activations may hold: more samples than that are taken in turns, so that memory stays
+bounded.  (A dense Hessian is not taken in turns: a net that is too large for one has no use for the other.)"""
 
 
 class Objective:
@@ -91,7 +97,7 @@ class Objective:
             reason = str(exc).splitlines()[0]
             raise InvalidInput(f"device = {device!r} cannot be used here ({reason}); 'cpu' always can") from None
         twin = object.__new__(Objective)
-        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update({key: value for key, value in self.__dict__.items() if key != "_chunks"})
         for key in ("X", "y"):
             data = getattr(self, key)
             # a NumPy array is copied: torch would share its memory, and warn if it is read-only
@@ -101,27 +107,53 @@ class Objective:
 
     # -- the loss and its derivatives --------------------------------------------------------------
 
+    @property
+    def work_per_row(self) -> int:
+        """Numbers in the largest array that one evaluation makes: samples of a chunk times neurons of a layer."""
+        return len(self._chunks[0][0]) * self._widest
+
+    @property
+    def _widest(self) -> int:
+        return max(self.model.widths[1:]) if isinstance(self.model, FeedForward) else self.model.n_params
+
+    @cached_property
+    def _chunks(self) -> list[tuple[Array, Array]]:
+        """(X, y) in pieces whose activations hold at most CHUNK_NUMBERS numbers a layer."""
+        most = max(1, CHUNK_NUMBERS // self._widest)
+        return [(self.X[k : k + most], self.y[k : k + most]) for k in range(0, len(self.X), most)]
+
     def value(self, w: Array) -> Array:
         """L(w): (...)."""
-        return self.scale * self.loss.value(self.model.forward(w, self.X), self.y).sum((-2, -1))
+        return self._sum(lambda X, y: self.scale * self.loss.value(self.model.forward(w, X), y).sum((-2, -1)))
 
     def gradient(self, w: Array) -> Array:
         """grad L(w): (..., P)."""
-        return self.value_and_gradient(w)[1]
+        return self._sum(lambda X, y: self._gradient(w, X, y))
+
+    def _gradient(self, w: Array, X: Array, y: Array) -> Array:
+        model = self.model
+        if isinstance(model, FeedForward):
+            kept = model.run(w, X)
+            return model.pullback_from(w, kept, self.scale * self.loss.slope(kept.output, y))
+        return model.pullback(w, X, self.scale * self.loss.slope(model.forward(w, X), y))
 
     def value_and_gradient(self, w: Array) -> tuple[Array, Array]:
         """(L, grad L) from one forward and one backward pass."""
+        value, gradient = self._value_and_gradient(w, *self._chunks[0])
+        for X, y in self._chunks[1:]:
+            more_value, more_gradient = self._value_and_gradient(w, X, y)
+            value, gradient = value + more_value, gradient + more_gradient
+        return value, gradient
+
+    def _value_and_gradient(self, w: Array, X: Array, y: Array) -> tuple[Array, Array]:
         model = self.model
         if isinstance(model, FeedForward):
-            kept = model.run(w, self.X)
-            slope = self.scale * self.loss.slope(kept.output, self.y)
-            return (
-                self.scale * self.loss.value(kept.output, self.y).sum((-2, -1)),
-                model.pullback_from(w, kept, slope),
-            )
-        out = model.forward(w, self.X)
-        slope = self.scale * self.loss.slope(out, self.y)
-        return self.scale * self.loss.value(out, self.y).sum((-2, -1)), model.pullback(w, self.X, slope)
+            kept = model.run(w, X)
+            gradient = model.pullback_from(w, kept, self.scale * self.loss.slope(kept.output, y))
+            return self.scale * self.loss.value(kept.output, y).sum((-2, -1)), gradient
+        out = model.forward(w, X)
+        gradient = model.pullback(w, X, self.scale * self.loss.slope(out, y))
+        return self.scale * self.loss.value(out, y).sum((-2, -1)), gradient
 
     def hessian(self, w: Array) -> Array:
         """Hess L(w) for one weight vector: (P, P)."""
@@ -131,11 +163,20 @@ class Objective:
         )
 
     def hessian_product(self, w: Array, v: Array) -> Array:
-        """Hess L(w) v: (..., P)."""
-        out = self.model.forward(w, self.X)
-        return self.model.curvature_product(
-            w, self.X, self.scale * self.loss.slope(out, self.y), self.scale * self.loss.bend(out, self.y), v
-        )
+        """Hess L(w) v: (..., P); w and v broadcast."""
+        return self._sum(lambda X, y: self._hessian_product(w, v, X, y))
+
+    def _hessian_product(self, w: Array, v: Array, X: Array, y: Array) -> Array:
+        out = self.model.forward(w, X)
+        slope, bend = self.scale * self.loss.slope(out, y), self.scale * self.loss.bend(out, y)
+        return self.model.curvature_product(w, X, slope, bend, v)
+
+    def _sum(self, part: Callable[[Array, Array], Array]) -> Array:
+        """The sum of ``part`` over the chunks of the data."""
+        total = part(*self._chunks[0])
+        for X, y in self._chunks[1:]:
+            total = total + part(X, y)
+        return total
 
     def pull(self, out: Array) -> Array:
         """-dL/dH at the outputs ``out``: what the data ask the network to add, (..., n, k).

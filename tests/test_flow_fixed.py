@@ -10,9 +10,10 @@ from flow_fields import constant_field, power_field, toy, toy_start
 
 from gfsim.errors import InvalidInput
 from gfsim.flow.clock import RescaledTime
+from gfsim.flow.driver import FIXED_STEP_ROWS
 from gfsim.flow.events import Event, loss_level, stationarity
 from gfsim.flow.result import Status
-from gfsim.flow.simulate import FIXED_STEP_ROWS, simulate
+from gfsim.flow.simulate import simulate
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 

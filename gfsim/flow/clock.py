@@ -13,11 +13,13 @@ recovered by quadrature of dt/ds along the computed trajectory.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from gfsim.arrays import Array, namespace
 from gfsim.errors import InvalidInput
 
 
@@ -30,12 +32,16 @@ class Clock(Protocol):
         """Whether s is t itself."""
         ...
 
-    def rate(self, w: np.ndarray) -> np.ndarray:
+    def rate(self, w: Array) -> Array:
         """dt/ds at the weights ``w`` (..., P): (...)."""
         ...
 
-    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
-        """d(dt/ds)/dw at one weight vector: (P,)."""
+    def rate_gradient(self, w: Array) -> Array:
+        """d(dt/ds)/dw at the weights ``w`` (..., P): (..., P)."""
+        ...
+
+    def placed_like(self, w: Array) -> Clock:
+        """The same clock for weights of ``w``'s kind, on its device."""
         ...
 
 
@@ -46,11 +52,15 @@ class PhysicalTime:
     name: str = "t"
     physical: bool = True
 
-    def rate(self, w: np.ndarray) -> np.ndarray:
-        return np.ones(w.shape[:-1])
+    def rate(self, w: Array) -> Array:
+        return namespace(w).ones_like(w[..., 0])
 
-    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
-        return np.zeros(w.shape[-1])
+    def rate_gradient(self, w: Array) -> Array:
+        return 0.0 * w
+
+    def placed_like(self, w: Array) -> PhysicalTime:
+        del w
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +76,7 @@ class RescaledTime:
     """
 
     power: float
-    block: np.ndarray | None = None
+    block: Array | None = None
     physical: bool = False
 
     def __post_init__(self) -> None:
@@ -88,16 +98,23 @@ class RescaledTime:
     def name(self) -> str:
         return f"ds = |w{'' if self.block is None else '_z'}|^{self.power:g} dt"
 
-    def _part(self, w: np.ndarray) -> np.ndarray:
+    def _part(self, w: Array) -> Array:
         return w if self.block is None else w[..., self.block]
 
-    def rate(self, w: np.ndarray) -> np.ndarray:
+    def rate(self, w: Array) -> Array:
         part = self._part(w)
         return (part * part).sum(-1) ** (-0.5 * self.power)
 
-    def rate_gradient(self, w: np.ndarray) -> np.ndarray:
+    def rate_gradient(self, w: Array) -> Array:
         part = self._part(w)
-        slope = -self.power * (part @ part) ** (-0.5 * self.power - 1.0)
-        gradient = np.zeros(w.shape[-1])
-        gradient[slice(None) if self.block is None else self.block] = slope * part
+        slope = -self.power * (part * part).sum(-1) ** (-0.5 * self.power - 1.0)
+        if self.block is None:
+            return slope[..., None] * part
+        gradient = namespace(w).zeros_like(w)
+        gradient[..., self.block] = slope[..., None] * part
         return gradient
+
+    def placed_like(self, w: Array) -> RescaledTime:
+        if self.block is None or namespace(w) is np:
+            return self
+        return dataclasses.replace(self, block=namespace(w).as_tensor(self.block, device=w.device))

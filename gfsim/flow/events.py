@@ -8,47 +8,77 @@ the past only through :class:`Past`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from gfsim.arrays import finite_array, positive
+from gfsim.arrays import Array, finite_array, namespace, positive
 from gfsim.errors import InvalidInput
 from gfsim.flow.field import Field
+
+LARGEST = float(np.finfo(float).max)
 
 
 @dataclass
 class Past:
     """What an event may know of the trajectory so far."""
 
-    peak_speed: float = 0.0
-    """The largest |dw/dt| that any event has asked for up to now."""
+    peak_speed: Array = 0.0
+    """The largest |dw/dt| that any event has asked for up to now: one number, or (B,) for a batch."""
 
 
 class Probe:
-    """The flow at one instant; loss and speed are computed once, when first asked for."""
+    """The flow at one instant; loss and speed are computed once, when first asked for.
 
-    def __init__(self, field: Field, w: np.ndarray, past: Past) -> None:
-        self.field, self.w, self.past = field, w, past
+    ``w`` is (P,), or (m, P) for the trajectories ``rows`` (m,) of a batch; everything else then has a
+    leading axis m, and an event's function returns (m,) numbers.
+    """
+
+    def __init__(self, field: Field, w: Array, past: Past, rows: Array | None = None) -> None:
+        self.field, self.w, self.past, self.rows = field, w, past, rows
 
     @cached_property
-    def potential(self) -> float:
+    def potential(self) -> Array:
         """L(w) (or N(u) along an NCF flow)."""
-        return float(self.field.potential(self.w))
+        return self.field.potential(self.w)
 
     @cached_property
-    def speed(self) -> float:
+    def speed(self) -> Array:
         """|dw/dt| = |grad L(w)|."""
-        speed = float(np.linalg.norm(self.field.velocity(self.w)))
-        self.past.peak_speed = max(self.past.peak_speed, speed)
+        speed = norm(self.field.velocity(self.w))
+        if self.rows is None:
+            self.past.peak_speed = max(self.past.peak_speed, speed)
+        else:
+            self.past.peak_speed[self.rows] = namespace(speed).maximum(self.past.peak_speed[self.rows], speed)
         return speed
+
+    @property
+    def peak_speed(self) -> Array:
+        """The largest speed that was asked for on this trajectory so far."""
+        return self.past.peak_speed if self.rows is None else self.past.peak_speed[self.rows]
+
+
+def norm(w: Array) -> Array:
+    """|w| over the last axis."""
+    return (w * w).sum(-1) ** 0.5
+
+
+def log(x: Array) -> Array:
+    """The logarithm of a number or array kept within float64: a block may start at zero, a speed overflow."""
+    if isinstance(x, float):  # np.float64 too
+        return np.log(min(max(x, 1e-300), LARGEST))
+    return namespace(x).log(x.clip(min=1e-300, max=LARGEST))
 
 
 @dataclass(frozen=True)
 class Event:
     """``function(probe)`` changes sign.
+
+    For :func:`gfsim.flow.batch.simulate_batch` the function must work over a leading axis, as those of this
+    module do.
 
     ``direction`` +1 counts upward crossings only, -1 downward, 0 both; after ``terminal`` of them
     (0: never) the integration stops.  With ``after`` only crossings count that come after the first one
@@ -56,7 +86,7 @@ class Event:
     """
 
     name: str
-    function: Callable[[Probe], float]
+    function: Callable[[Probe], Array]
     direction: int = 0
     terminal: int = 0
     after: str = ""
@@ -99,9 +129,8 @@ def norm_level(level: float, block: np.ndarray | None = None, *, name: str = "|w
     """The norm of a block of weights (``None``: all) rises through ``level``."""
     goal = positive(level, "norm level")
 
-    def gap(p: Probe) -> float:
-        size = float(np.linalg.norm(p.w if block is None else p.w[block]))
-        return float(np.log(max(size, 1e-300) / goal))  # a block may start at zero
+    def gap(p: Probe) -> Array:
+        return log(norm(p.w if block is None else p.w[..., block])) - math.log(goal)
 
     return Event(f"{name} >= {goal:.4g}", gap, 1, terminal)
 
@@ -109,13 +138,18 @@ def norm_level(level: float, block: np.ndarray | None = None, *, name: str = "|w
 def arrival(point: np.ndarray, radius: float, *, name: str = "saddle", terminal: int = 1) -> Event:
     """The flow enters the ball of the given radius around ``point`` (P,)."""
     centre, r = finite_array(point, "point", ndim=1), positive(radius, "radius")
-    return Event(f"arrival at {name}", lambda p: float(np.linalg.norm(p.w - centre)) - r, -1, terminal)
+    return Event(f"arrival at {name}", lambda p: _distance(p.w, centre) - r, -1, terminal)
 
 
 def departure(point: np.ndarray, radius: float, *, name: str = "saddle", terminal: int = 1) -> Event:
     """The flow leaves the ball of the given radius around ``point`` (P,)."""
     centre, r = finite_array(point, "point", ndim=1), positive(radius, "radius")
-    return Event(f"exit from {name}", lambda p: float(np.linalg.norm(p.w - centre)) - r, 1, terminal)
+    return Event(f"exit from {name}", lambda p: _distance(p.w, centre) - r, 1, terminal)
+
+
+def _distance(w: Array, centre: np.ndarray) -> Array:
+    xp = namespace(w)
+    return norm(w - (centre if xp is np else xp.as_tensor(centre, dtype=w.dtype, device=w.device)))
 
 
 def stationarity(tolerance: float = 1e-6, *, after: str = "", terminal: int = 1) -> Event:
@@ -126,9 +160,9 @@ def stationarity(tolerance: float = 1e-6, *, after: str = "", terminal: int = 1)
     """
     tol = positive(tolerance, "stationarity tolerance")
 
-    def gap(p: Probe) -> float:
-        speed = max(p.speed, 1e-300)  # first: asking for it updates the peak
-        return float(np.log(speed / (tol * max(p.past.peak_speed, 1e-300))))
+    def gap(p: Probe) -> Array:
+        speed = log(p.speed)  # first: asking for it updates the peak
+        return speed - log(p.peak_speed) - math.log(tol)
 
     return Event(f"|grad L| <= {tol:.2g} of its peak", gap, -1, terminal, after)
 
@@ -136,4 +170,4 @@ def stationarity(tolerance: float = 1e-6, *, after: str = "", terminal: int = 1)
 def slow(level: float, *, terminal: int = 1) -> Event:
     """|grad L| falls through the absolute ``level``."""
     goal = positive(level, "gradient level")
-    return Event(f"|grad L| <= {goal:.2g}", lambda p: float(np.log(max(p.speed, 1e-300) / goal)), -1, terminal)
+    return Event(f"|grad L| <= {goal:.2g}", lambda p: log(p.speed) - math.log(goal), -1, terminal)

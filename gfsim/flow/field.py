@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from gfsim.arrays import Array
+from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 
 
@@ -36,9 +37,25 @@ class Field(Protocol):
 
     def velocity(self, w: Array) -> Array: ...
 
-    def jacobian(self, w: Array) -> Array: ...
+    def jacobian(self, w: Array) -> Array:
+        """The (symmetric) Jacobian of the velocity at one weight vector: (P, P)."""
+        ...
+
+    def jacobian_product(self, w: Array, v: Array) -> Array:
+        """``jacobian(w) @ v``; w and v are (..., P) and broadcast."""
+        ...
 
     def conserved(self, w: Array) -> Array: ...
+
+    @property
+    def kinked(self) -> bool:
+        """Whether the velocity jumps across hypersurfaces (plain ReLU)."""
+        ...
+
+    @property
+    def work_per_row(self) -> int:
+        """Numbers that the largest intermediate array of one velocity holds; sets the size of batches."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,8 +86,20 @@ class Descent:
     def jacobian(self, w: Array) -> Array:
         return -self.objective.hessian(w)
 
+    def jacobian_product(self, w: Array, v: Array) -> Array:
+        return -self.objective.hessian_product(w, v)
+
     def conserved(self, w: Array) -> Array:
         return self.objective.model.conserved(w)
+
+    @property
+    def kinked(self) -> bool:
+        model = self.objective.model
+        return isinstance(model, FeedForward) and model.depth > 1 and not model.activation.smooth
+
+    @property
+    def work_per_row(self) -> int:
+        return self.objective.work_per_row
 
 
 @dataclass(frozen=True)
@@ -93,8 +122,18 @@ class Ascent:
     def jacobian(self, w: np.ndarray) -> np.ndarray:
         return self.hessian(w)
 
+    def jacobian_product(self, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return _product_row_by_row(self, w, v)
+
     def conserved(self, w: np.ndarray) -> np.ndarray:
         return w[..., :0]
+
+    kinked = False
+    """Not known of a function given by its values; implicit and high-order methods are then the user's choice."""
+
+    @property
+    def work_per_row(self) -> int:
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -130,5 +169,26 @@ class SphereAscent:
         K = self.of.degree or 0.0
         return self.of.hessian(w) - K * (self.of.value(w) * np.eye(w.size) + np.outer(w, self.of.gradient(w)))
 
+    def jacobian_product(self, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return _product_row_by_row(self, w, v)
+
     def conserved(self, w: np.ndarray) -> np.ndarray:
         return w[..., :0]
+
+    kinked = False
+    """Not known of a function given by its values; implicit and high-order methods are then the user's choice."""
+
+    @property
+    def work_per_row(self) -> int:
+        return self.of.work_per_row
+
+
+def _product_row_by_row(field: Field, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """J v from the matrix itself, for fields that have no product of their own; w and v broadcast."""
+    if w.ndim == 1:
+        return v @ field.jacobian(w).T
+    w, v = np.broadcast_arrays(w, v)
+    out = np.empty_like(v)
+    for k in np.ndindex(*w.shape[:-1]):
+        out[k] = field.jacobian(w[k]) @ v[k]
+    return out

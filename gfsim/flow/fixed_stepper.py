@@ -50,14 +50,13 @@ class FixedStepper:
         self, method: str, field: Field, w0: np.ndarray, *, step: float, counts: Counts, device: str | None = None
     ) -> None:
         self._rule, self._cost = RULES[method]
+        self.name, self.rtol = method, None
         self._linear = method == "euler"
         self.s, self.w = 0.0, w0.copy()
         self._h, self._k, self.counts = step, 0, counts
-        self._to_numpy: Callable[[Array], np.ndarray] = lambda a: a
         y: Array = w0.copy()
         if device is not None:
-            field, y = _on_device(field, w0, device)
-            self._to_numpy = lambda a: a.detach().cpu().numpy().astype(np.float64)
+            field, y = on_device(field, w0, device)
         self._f = field.velocity
         self._y = y
         self._v = self._f(y)
@@ -77,16 +76,20 @@ class FixedStepper:
                     break
         self.counts.velocity += (k - self._k) * self._cost
         self.counts.accepted += k - self._k
-        w, v1 = self._to_numpy(y), self._to_numpy(v)
+        w, v1 = _to_numpy(y), _to_numpy(v)
         if not (np.isfinite(w).all() and np.isfinite(v1).all()):
             raise StepFailure(
                 Status.OVERFLOW, f"overflow between t = {self.s:.6g} and t = {k * h:.6g} with the fixed step {h:g}"
             )
         start, end = (k - 1) * h, k * h
-        w0, v0 = self._to_numpy(last_y), self._to_numpy(last_v)
+        w0, v0 = _to_numpy(last_y), _to_numpy(last_v)
         self._y, self._v, self._k = y, v, k
         self.s, self.w = end, w
         return Segment(start, end, w0, w, _hermite(start, h, w0, v0, w, v1, linear=self._linear))
+
+
+def _to_numpy(a: Array) -> np.ndarray:
+    return a if isinstance(a, np.ndarray) else a.detach().cpu().numpy().astype(np.float64)
 
 
 def _hermite(
@@ -105,7 +108,7 @@ def _hermite(
     return at
 
 
-def _on_device(field: Field, w0: np.ndarray, device: str) -> tuple[Field, Array]:
+def on_device(field: Field, w0: np.ndarray, device: str) -> tuple[Field, Array]:
     if not isinstance(field, Descent):
         raise InvalidInput("device=... runs training flows only; leave it out for an NCF flow")
     import torch

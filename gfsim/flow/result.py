@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from gfsim.errors import InvalidInput, UnknownName, unknown_name
+from gfsim.flow.checkpoint import Checkpoint
 from gfsim.flow.events import EventRecord
 from gfsim.flow.field import Field
 
@@ -66,10 +67,26 @@ class Counts:
 
     velocity: int = 0
     jacobian: int = 0
+    hessian_product: int = 0
     factorisations: int = 0
     accepted: int = 0
+    rejected: int = 0
     overflow_rejected: int = 0
     event_probes: int = 0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the clock on which ``method="auto"`` used one method.
+
+    ``start`` and ``end`` are clock values, ``steps`` accepted steps, ``stiffness`` the largest h |lambda| met.
+    """
+
+    method: str
+    start: float
+    end: float
+    steps: int
+    stiffness: float
 
 
 @dataclass(eq=False)
@@ -91,6 +108,10 @@ class FlowResult:
     status, detail
         How it ended; ``detail`` adds the particulars (which event, where it failed).
     counts : Counts
+    phases : list of Phase
+        What ``method="auto"`` used when; empty for other methods.
+    checkpoints : list of Checkpoint
+        Those asked for by ``save_every``.
     """
 
     field: Field = dataclasses.field(repr=False)
@@ -105,6 +126,8 @@ class FlowResult:
     detail: str
     counts: Counts
     rtol: float | None = None
+    phases: list[Phase] = dataclasses.field(default_factory=list, repr=False)
+    checkpoints: list[Checkpoint] = dataclasses.field(default_factory=list, repr=False)
 
     @property
     def label(self) -> str:
@@ -193,8 +216,13 @@ class FlowResult:
             f"  t = {self.t[-1]:.6g}, loss {float(self.field.potential(self.w[0])):.6g} -> "
             f"{float(self.field.potential(self.w[-1])):.6g}",
             f"  {c.accepted} steps, {c.velocity} velocities, {c.jacobian} Jacobians, "
-            f"{c.factorisations} factorisations, {c.overflow_rejected} overflows rejected; "
+            f"{c.hessian_product} Hessian-vector products, {c.factorisations} factorisations, "
+            f"{c.overflow_rejected} overflows rejected; "
             f"{kept}",
+        ]
+        lines += [
+            f"  {p.method} from s = {p.start:.6g} to {p.end:.6g}: {p.steps} steps, h |lambda| up to {p.stiffness:.3g}"
+            for p in self.phases
         ]
         lines += [f"  event {e.name}: t = {e.t:.6g}" for e in self.events]
         return "\n".join(lines)

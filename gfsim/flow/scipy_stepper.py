@@ -43,29 +43,29 @@ def quiet() -> Iterator[None]:
 
 
 def block_tolerances(w0: np.ndarray, rtol: float, blocks: Sequence[np.ndarray] | None) -> np.ndarray:
-    """atol per weight: rtol times the root mean square of its block at the start, (P,).
+    """atol per weight: rtol times the root mean square of its block at the start ``w0`` (..., P): (..., P).
 
     ``blocks`` are disjoint index arrays; weights in no block form one more.  A block that starts at
     zero is measured against the whole vector: it has no scale of its own.
     """
-    rest = np.ones(w0.size, dtype=bool)
-    atol = np.empty(w0.size)
+    size = w0.shape[-1]
+    rest = np.ones(size, dtype=bool)
     parts: list[np.ndarray] = []
     for block in blocks or ():
         given = np.asarray(block).ravel()
         index = np.flatnonzero(given) if given.dtype == bool else given.astype(int)
-        if index.size and (index.min() < 0 or index.max() >= w0.size or not rest[index].all()):
-            raise InvalidInput(
-                f"error blocks must be disjoint indices in 0..{w0.size - 1}; got {index.tolist()[:8]} ..."
-            )
+        if index.size and (index.min() < 0 or index.max() >= size or not rest[index].all()):
+            raise InvalidInput(f"error blocks must be disjoint indices in 0..{size - 1}; got {index.tolist()[:8]} ...")
         rest[index] = False
         parts.append(index)
     parts.append(np.flatnonzero(rest))
-    whole = float(np.sqrt(np.mean(w0**2)))
+    whole = np.sqrt(np.mean(w0**2, axis=-1, keepdims=True))
+    whole = np.where(whole > 0, whole, 1.0)
+    atol = np.empty(w0.shape)
     for index in parts:
         if index.size:
-            size = float(np.sqrt(np.mean(w0[index] ** 2)))
-            atol[index] = rtol * (size if size > 0 else whole if whole > 0 else 1.0)
+            own = np.sqrt(np.mean(w0[..., index] ** 2, axis=-1, keepdims=True))
+            atol[..., index] = rtol * np.where(own > 0, own, whole)
     return atol
 
 
@@ -94,6 +94,7 @@ class ScipyStepper:
         self._solver_class = METHODS[method]
         self._implicit, self._multistep = method in IMPLICIT, method in MULTISTEP
         self._s_end, self._max_step = s_end, max_step
+        self.name, self.rtol = method, rtol
         self._rtol, self._atol = rtol, atol
         self._last_step: float | None = None
         self._earlier_lu = 0

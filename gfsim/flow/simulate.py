@@ -1,42 +1,30 @@
-"""Run a gradient flow: the one loop that joins integrator, clock, events and outputs.
+"""Run a gradient flow, or go on with one: the checks, the choice of the method, and the result.
 
-Integrators step in the clock s (:mod:`gfsim.flow.clock`); physical time is recovered on every step by
-Gauss-Legendre quadrature of dt/ds on the integrator's own interpolant.  Each increment is kept, so
-time differences stay accurate even where t itself is 1e30.
+The loop itself is :mod:`gfsim.flow.driver`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from gfsim.arrays import finite_array, positive, whole_number
 from gfsim.errors import InvalidInput, unknown_name
-from gfsim.flow.clock import Clock, PhysicalTime, RescaledTime
-from gfsim.flow.events import Event, EventRecord, Past, Probe
-from gfsim.flow.field import Descent, Field
+from gfsim.flow.auto import Auto
+from gfsim.flow.checkpoint import Checkpoint, thaw
+from gfsim.flow.clock import Clock, PhysicalTime
+from gfsim.flow.driver import FIXED_STEP_ROWS, Run
+from gfsim.flow.events import Event
+from gfsim.flow.field import Field
 from gfsim.flow.fixed_stepper import RULES, FixedStepper
+from gfsim.flow.one_row import OWN, one_row
 from gfsim.flow.result import Counts, FlowResult, Status
-from gfsim.flow.scipy_stepper import METHODS, ScipyStepper, block_tolerances, quiet
-from gfsim.flow.standstill import DECADES, LOOKS, Standstill
-from gfsim.flow.stepper import Segment, StepFailure, Stepper
+from gfsim.flow.scipy_stepper import METHODS, ScipyStepper, block_tolerances
+from gfsim.flow.settings import as_field, check_end, check_events, check_outputs, check_rate, make_clock
+from gfsim.flow.stepper import Stepper
 from gfsim.objective import Objective
-
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
-"""Quadrature of dt/ds, exact to degree 11, on a panel of a step and on its halves at once."""
-
-AGREEMENT, MAX_PANELS = 1e-8, 100
-"""A panel is halved while it differs from its halves by more than AGREEMENT (the halves are then about
-2^12 times better), up to MAX_PANELS in one step, where only rounding in s is left to blame."""
-
-FIXED_STEP_ROWS = 200
-"""Rows that a fixed-step run records when no ``t_eval`` is given (at most twice as many when its end is
-not known beforehand): a quarter of a million iterations of a thousand weights would otherwise take 2 GB."""
 
 
 def simulate(
@@ -55,6 +43,7 @@ def simulate(
     device: str | None = None,
     max_steps: int = 200_000,
     progress: bool = False,
+    save_every: int = 0,
 ) -> FlowResult:
     """The flow from ``w0`` up to physical time ``t_end`` or the first terminal event.
 
@@ -67,11 +56,14 @@ def simulate(
     t_end : float > 0
         End in physical time; ``math.inf`` when an event ends the run.
     method : str
-        ``RK23``, ``RK45``, ``DOP853`` (explicit); ``BDF``, ``Radau``, ``LSODA`` (implicit, exact
-        Jacobian); ``euler``, ``heun``, ``rk4`` with a fixed ``step``.  From the origin up to the first
-        saddle the flow is non-stiff, near a saddle and at the end it is stiff.  A net whose activation
-        has kinks (plain ReLU) comes to slide along them, where methods of high order and implicit ones
-        take endless tiny steps: use ``RK23`` with an ``rtol`` of about 1e-4, or a fixed step.
+        ``auto`` chooses as it goes, explicit or implicit, and records its phases.  Of its parts, ``dp5`` and
+        ``dp8`` are explicit and ``ndf`` is implicit with the symmetric systems of gradient flows; ``rkc`` is
+        a stabilised explicit method.  scipy's: ``RK23``, ``RK45``, ``DOP853`` (explicit); ``BDF``, ``Radau``,
+        ``LSODA`` (implicit, exact Jacobian).  With a fixed ``step``: ``euler``, ``heun``, ``rk4``.
+        From the origin up to the first saddle the flow is non-stiff, near a saddle and at the end it is
+        stiff.  A net whose activation has kinks (plain ReLU) comes to slide along them, where methods of
+        high order and implicit ones take endless tiny steps: use ``RK23`` (or ``auto``, which then takes a
+        third-order pair) with an ``rtol`` of about 1e-4, or a fixed step.
     clock : ``"rescaled"``, ``"t"`` or a Clock
         ``"rescaled"`` is ds = |w|^(D-2) dt for a model of degree D > 2, and t itself otherwise.  Near a
         sparse saddle use the saddle's own clock.  Fixed-step methods always step in t.
@@ -84,7 +76,7 @@ def simulate(
     events : sequence of Event
     t_eval : increasing times in (0, t_end], optional
         Record these (and start and end) instead of every accepted step and event.  Fixed-step methods
-        record about :data:`FIXED_STEP_ROWS` equally spaced steps instead of all.
+        record about :data:`gfsim.flow.driver.FIXED_STEP_ROWS` equally spaced steps instead of all.
     step, device : for the fixed-step methods
         The step in physical time; ``None`` for NumPy, or a torch device such as ``"cuda"``.
     max_steps : int
@@ -92,6 +84,9 @@ def simulate(
         to a finite ``t_end`` takes the t_end / step steps that this means.
     progress : bool
         A progress line on standard error.
+    save_every : int
+        Keep a checkpoint every so many accepted steps (0: none), from which :func:`resume` goes on bit for
+        bit.  Not for scipy's methods, whose state cannot be saved.
 
     Returns
     -------
@@ -103,16 +98,12 @@ def simulate(
     InvalidInput, UnknownName
         For arguments that make no sense.
     """
-    field = Descent(problem) if isinstance(problem, Objective) else problem
-    if not hasattr(field, "velocity"):
-        raise InvalidInput(f"problem is a {type(problem).__name__}; pass an Objective(model, X, y) or a Field")
+    field = as_field(problem)
     start = _check_start(field, w0)
-    if not isinstance(events, (list, tuple)) or not all(isinstance(event, Event) for event in events):
-        raise InvalidInput(f"events = {events!r}; give a list of events, such as [loss_level(0.1)]")
-    end = _check_end(t_end, events)
+    check_events(events)
+    end = check_end(t_end, events)
     max_steps = whole_number(max_steps, "max_steps")
-    targets = _check_outputs(t_eval, end)
-    _check_events(events)
+    targets = check_outputs(t_eval, end)
     counts = Counts()
     make: Callable[[], Stepper]
     thin = False
@@ -131,28 +122,111 @@ def simulate(
             targets = None if thin else _every_so_often(end, h)
         floor = np.full(start.size, float(np.sqrt(np.mean(start**2))))
         make = lambda: FixedStepper(method, field, start, step=h, counts=counts, device=device)  # noqa: E731
-    elif method in METHODS:
+    elif method in METHODS or method in OWN or method == "auto":
         if step is not None or device is not None:
             raise InvalidInput(f"step and device belong to the fixed-step methods {sorted(RULES)}, not to {method!r}")
-        ticking = _make_clock(clock, field)
-        _check_rate(ticking, start)
+        ticking = make_clock(clock, field)
+        check_rate(ticking, start)
         rel = used_rtol = positive(rtol, "rtol")
         if rel < 2.3e-14:
             raise InvalidInput(f"rtol = {rtol:g} is below what float64 can resolve; use at least 1e-13")
         tolerances = block_tolerances(start, rel, blocks) if atol is None else _check_atol(atol, start)
         floor = block_tolerances(start, 1.0, blocks)
-        s_end = end if ticking.physical else math.inf
-        make = lambda: ScipyStepper(  # noqa: E731
-            method, field, ticking, start, s_end=s_end, rtol=rel, atol=tolerances, counts=counts
-        )
+        if method in METHODS:
+            s_end = end if ticking.physical else math.inf
+            make = lambda: ScipyStepper(  # noqa: E731
+                method, field, ticking, start, s_end=s_end, rtol=rel, atol=tolerances, counts=counts
+            )
+        elif method == "auto":
+            make = lambda: Auto(field, ticking, start, rtol=rel, atol=tolerances, counts=counts)  # noqa: E731
+        else:
+            make = lambda: one_row(  # noqa: E731
+                method, field, ticking, start, rtol=rel, atol=tolerances, counts=counts
+            )
     else:
-        raise unknown_name("method", method, [*METHODS, *RULES])
-    run = _Run(field, ticking, start, tuple(events), targets, end, counts, floor, thin=thin)
+        raise unknown_name("method", method, ["auto", *OWN, *METHODS, *RULES])
+    if save_every:
+        save_every = whole_number(save_every, "save_every")
+        if method in METHODS:
+            raise InvalidInput(
+                f"save_every = {save_every} with method {method!r}, one of scipy's, whose state cannot be saved; "
+                f"use one of {['auto', *OWN, *RULES]}"
+            )
+    run = Run(field, ticking, start, tuple(events), targets, end, counts, floor, thin=thin, save_every=save_every)
     status, detail = run.go(make, max_steps, progress=progress)
+    return _result(run, method, used_rtol, status, detail)
+
+
+def resume(
+    problem: Objective | Field,
+    checkpoint: Checkpoint,
+    *,
+    t_end: float,
+    events: Sequence[Event] = (),
+    t_eval: np.ndarray | Sequence[float] | None = None,
+    max_steps: int = 200_000,
+    progress: bool = False,
+    save_every: int = 0,
+) -> FlowResult:
+    """Go on from a checkpoint of :func:`simulate`, bit for bit as if the run had not been cut.
+
+    Parameters
+    ----------
+    problem : Objective or Field
+        The one that the checkpoint comes from.
+    checkpoint : Checkpoint
+        ``result.checkpoints[k]``, or :meth:`gfsim.flow.checkpoint.Checkpoint.load`.
+    t_end, events, t_eval, max_steps, progress, save_every
+        As for :func:`simulate`; times count from the original start, and the steps already made count for
+        ``max_steps``.  An event of a name that the first run had keeps its number of crossings.
+
+    Returns
+    -------
+    FlowResult
+        From the checkpoint on; its counts include those before it.
+
+    Raises
+    ------
+    InvalidInput
+        If the checkpoint belongs to a flow of another size, or the end lies before it.
+    """
+    field = as_field(problem)
+    if not isinstance(checkpoint, Checkpoint):
+        raise InvalidInput(f"checkpoint is a {type(checkpoint).__name__}; pass one of result.checkpoints")
+    if checkpoint.w.size != field.size:
+        raise InvalidInput(f"the checkpoint has {checkpoint.w.size} weights; {field.label} has {field.size}")
+    check_events(events)
+    end = check_end(t_end, events)
+    if end <= checkpoint.t:
+        raise InvalidInput(f"t_end = {end:g} lies before the checkpoint at t = {checkpoint.t:g}; give a later time")
+    targets = check_outputs(t_eval, end)
+    if targets is not None:
+        targets = targets[targets > checkpoint.t]
+    stepper, counts, past, hits, standstill = thaw(checkpoint.state, field)
+    run = Run(
+        field,
+        checkpoint.clock,
+        checkpoint.w.copy(),
+        tuple(events),
+        targets,
+        end,
+        counts,
+        block_tolerances(checkpoint.w, 1.0, None),
+        thin=targets is None and isinstance(stepper, FixedStepper),
+        save_every=whole_number(save_every, "save_every") if save_every else 0,
+        start_s=checkpoint.s,
+        start_t=checkpoint.t,
+    )
+    run.go_on(hits, past, standstill)
+    status, detail = run.go(lambda: stepper, whole_number(max_steps, "max_steps"), progress=progress)
+    return _result(run, stepper.name, stepper.rtol, status, detail)
+
+
+def _result(run: Run, method: str, rtol: float | None, status: Status, detail: str) -> FlowResult:
     return FlowResult(
-        field=field,
+        field=run.field,
         method=method,
-        clock=ticking.name,
+        clock=run.clock.name,
         s=np.array([row.s for row in run.rows]),
         t=np.array([row.t for row in run.rows]),
         w=np.array([row.w for row in run.rows]),
@@ -160,8 +234,10 @@ def simulate(
         events=run.records,
         status=status,
         detail=detail,
-        counts=counts,
-        rtol=used_rtol,
+        counts=run.counts,
+        rtol=rtol,
+        phases=run.phases,
+        checkpoints=run.checkpoints,
     )
 
 
@@ -174,40 +250,6 @@ def _check_start(field: Field, w0: np.ndarray) -> np.ndarray:
             "w0 is the zero vector, a critical point: nothing moves there; start at delta * w0 with delta > 0"
         )
     return start
-
-
-def _check_events(events: Sequence[Event]) -> None:
-    names = [event.name for event in events]
-    if len(set(names)) != len(names):
-        raise InvalidInput(f"event names must be distinct; got {names}")
-    for event in events:
-        if event.after and event.after not in names:
-            raise unknown_name("event", event.after, names)
-
-
-def _check_end(t_end: float, events: Sequence[Event]) -> float:
-    try:
-        end = float(t_end)
-    except (TypeError, ValueError):
-        end = math.nan
-    if not end > 0:
-        raise InvalidInput(f"t_end = {t_end!r}; it must be a positive time (math.inf when an event ends the run)")
-    if math.isinf(end) and not any(event.terminal for event in events):
-        raise InvalidInput(
-            "t_end is infinite and no terminal event can end the run; give a finite t_end or a terminal event"
-        )
-    return end
-
-
-def _check_outputs(t_eval: np.ndarray | Sequence[float] | None, t_end: float) -> np.ndarray | None:
-    if t_eval is None:
-        return None
-    times = finite_array(t_eval, "t_eval", ndim=1)
-    if (np.diff(times) <= 0).any() or times[0] < 0 or times[-1] > t_end:
-        raise InvalidInput(
-            f"t_eval must increase strictly within [0, t_end = {t_end:g}]; got {times[0]:g} .. {times[-1]:g}"
-        )
-    return times[times > 0]
 
 
 def _every_so_often(t_end: float, h: float) -> np.ndarray:
@@ -226,302 +268,3 @@ def _check_atol(atol: float | np.ndarray, start: np.ndarray) -> np.ndarray:
             f"give one number >= 0, or {start.size} of them"
         )
     return np.broadcast_to(given, start.shape).copy()
-
-
-def _make_clock(clock: str | Clock, field: Field) -> Clock:
-    if not isinstance(clock, str):
-        if not (hasattr(clock, "rate") and hasattr(clock, "rate_gradient")):
-            raise InvalidInput(f"clock = {clock!r}; give 'rescaled', 't', or a clock such as saddle.clock")
-        return clock
-    if clock == "t":
-        return PhysicalTime()
-    if clock == "rescaled":
-        degree = field.degree
-        return RescaledTime(degree - 2.0) if degree is not None and degree > 2 else PhysicalTime()
-    raise unknown_name("clock", clock, ["t", "rescaled"])
-
-
-def _check_rate(clock: Clock, start: np.ndarray) -> None:
-    try:
-        with np.errstate(all="ignore"):
-            rate = float(clock.rate(start))
-    except IndexError as exc:
-        raise InvalidInput(f"clock {clock.name}: its block does not fit {start.size} weights ({exc})") from None
-    if not (math.isfinite(rate) and rate > 0):
-        raise InvalidInput(
-            f"clock {clock.name} has dt/ds = {rate:g} at w0; the weights that set its pace must not be zero "
-            "or too small for float64: choose another block, or clock='t'"
-        )
-
-
-class _Row(NamedTuple):
-    s: float
-    t: float
-    w: np.ndarray
-    dt: float
-    """Physical time since the row before."""
-
-
-class _Run:
-    """State of one integration: rows, events, physical time.
-
-    ``s``, ``t``, ``w`` are the end of the last finished segment.  They change together, after its rows
-    and events were taken, so that an interruption at any moment leaves a trajectory that fits together.
-    """
-
-    def __init__(
-        self,
-        field: Field,
-        clock: Clock,
-        start: np.ndarray,
-        events: tuple[Event, ...],
-        targets: np.ndarray | None,
-        t_end: float,
-        counts: Counts,
-        floor: np.ndarray,
-        *,
-        thin: bool,
-    ) -> None:
-        self.field, self.clock, self.events = field, clock, events
-        self.targets, self.t_end, self.counts = targets, t_end, counts
-        self.past = Past()
-        self.s, self.t, self.w = 0.0, 0.0, start
-        self.next_target = 0
-        self.records: list[EventRecord] = []
-        self.hits = [0] * len(events)
-        self.before: list[float] = []
-        self.rows = [_Row(0.0, 0.0, start.copy(), 0.0)]
-        self.stride = 1
-        self.thin = thin
-        self._pending = 0.0  # physical time since the last row, as exact increments
-        natural = not clock.physical or field.degree is None or field.degree <= 2
-        self.standstill = Standstill(floor) if math.isinf(t_end) and natural else None
-
-    # -- the loop ----------------------------------------------------------------------------------
-
-    def go(self, make: Callable[[], Stepper], max_steps: int, *, progress: bool) -> tuple[Status, str]:
-        bar = _progress_bar(progress)
-        stepper: Stepper | None = None
-        try:
-            with quiet():
-                stepper = make()
-                self.before = self._gauges(self.w)
-                while self.counts.accepted < max_steps:
-                    outcome = self._one_segment(stepper)
-                    if bar is not None:
-                        _show(bar, self)
-                    if outcome is not None:
-                        return outcome
-            self._close_row()
-            return (
-                Status.MAX_STEPS,
-                f"{max_steps} steps were taken and t = {self.t:.6g} of {self.t_end:.6g} was reached",
-            )
-        except StepFailure as failure:
-            self._close_row()
-            return failure.status, failure.detail
-        except KeyboardInterrupt:
-            self._close_row()
-            return Status.INTERRUPTED, f"interrupted at t = {self.t:.6g}; the trajectory so far is kept"
-        finally:
-            if isinstance(stepper, ScipyStepper):
-                self.counts.factorisations = stepper.factorisations()
-            if bar is not None:
-                bar.close()
-
-    def _limit(self) -> float:
-        """How far a fixed-step method may run without looking up."""
-        if self.events:
-            return self.s  # one step at a time: an event may sit in any of them
-        if self.targets is not None and self.next_target < len(self.targets):
-            return min(float(self.targets[self.next_target]), self.t_end)
-        return self.t_end
-
-    def _one_segment(self, stepper: Stepper) -> tuple[Status, str] | None:
-        segment = stepper.advance(self._limit())
-        elapsed = self._elapsed(segment, segment.end)
-        if not math.isfinite(elapsed):
-            raise StepFailure(Status.OVERFLOW, f"physical time overflows after s = {self.s:.6g}, t = {self.t:.6g}")
-        end = _Row(segment.end, self._at(segment.end, elapsed), segment.w_end, elapsed)
-        stop = None
-        if elapsed >= self.t_end - self.t:
-            end = self._cut(segment, self._place(segment, self.t_end), self.t_end, self.t_end - self.t)
-            stop = (Status.END_TIME, "")
-        marks: list[_Row] = []
-        for s, name, terminal in self._crossings(segment):
-            if s > end.s:
-                break
-            passed = self._elapsed(segment, s)
-            mark = self._cut(segment, s, self._at(s, passed), passed)
-            row = None
-            if terminal:
-                end, stop = mark, (Status.EVENT, f"stopped by the event {name}")
-            elif self.targets is None and not self.thin:
-                marks.append(mark)
-                row = len(self.rows) + len(marks) - 1
-            self.records.append(EventRecord(name, mark.t, mark.s, mark.w, row))
-            if terminal:
-                break
-        self._record(segment, marks, end, last=stop is not None)
-        if stop is not None and stop[0] is Status.EVENT:
-            self.records[-1] = dataclasses.replace(self.records[-1], row=len(self.rows) - 1)
-        self.s, self.t, self.w = end.s, end.t, end.w
-        if stop is None and self.standstill is not None and self.standstill.sees(self.s, self.w):
-            raise StepFailure(
-                Status.STANDSTILL,
-                f"nothing has moved for {LOOKS * DECADES} decades of the clock, up to s = {self.s:.3g}",
-            )
-        return stop
-
-    # -- physical time -----------------------------------------------------------------------------
-
-    def _elapsed(self, segment: Segment, s: float) -> float:
-        """Physical time from the end of the last segment to clock value ``s`` inside this one."""
-        if self.clock.physical:
-            return max(s - self.s, 0.0)
-        if s <= segment.start:
-            return 0.0
-        total, panels, spare = 0.0, [(segment.start, s)], MAX_PANELS
-        while panels:
-            a, b = panels.pop()
-            quarter, middle = 0.25 * (b - a), 0.5 * (a + b)
-            grid = quarter * (NODES + 1.0)
-            rate = self.clock.rate(segment.at(np.concatenate([a + 2.0 * grid, a + grid, middle + grid])))
-            halves = quarter * (WEIGHTS @ rate[6:12] + WEIGHTS @ rate[12:])
-            spare -= 1
-            if spare > 0 and abs(halves - 2.0 * quarter * (WEIGHTS @ rate[:6])) > AGREEMENT * halves:
-                panels += [(middle, b), (a, middle)]
-            else:
-                total += float(halves)
-        return total
-
-    def _at(self, s: float, elapsed: float) -> float:
-        return s if self.clock.physical else self.t + elapsed
-
-    def _place(self, segment: Segment, t: float) -> float:
-        """Clock value in the segment at physical time ``t``."""
-        if self.clock.physical:
-            return min(max(t, segment.start), segment.end)
-        wanted = t - self.t
-        if wanted <= 0:
-            return segment.start
-        whole = self._elapsed(segment, segment.end)
-        if wanted >= whole:
-            return segment.end
-        return _zero(lambda s: (self._elapsed(segment, s) - wanted) / whole, segment.start, segment.end)
-
-    # -- rows --------------------------------------------------------------------------------------
-
-    def _cut(self, segment: Segment, s: float, t: float, elapsed: float) -> _Row:
-        """The state at ``s`` as a row whose ``dt`` counts from the end of the last segment."""
-        w = segment.w_end if s == segment.end else segment.at(np.array([s]))[0]
-        return _Row(s, t, w, elapsed)
-
-    def _record(self, segment: Segment, marks: list[_Row], end: _Row, *, last: bool) -> None:
-        if self.targets is not None:
-            while self.next_target < len(self.targets) and self.targets[self.next_target] <= end.t:
-                t = float(self.targets[self.next_target])
-                marks.append(self._cut(segment, self._place(segment, t), t, t - self.t))
-                self.next_target += 1
-        done = 0.0
-        for mark in marks:
-            self._add_row(mark._replace(dt=mark.dt - done))
-            done = mark.dt
-        left = end.dt - done
-        if last or (self.targets is None and self.counts.accepted % self.stride == 0):
-            if self.rows[-1].t < end.t or self._pending + left > 0:
-                self._add_row(end._replace(dt=left))
-        else:
-            self._pending += left
-
-    def _add_row(self, row: _Row) -> None:
-        self.rows.append(row._replace(dt=row.dt + self._pending))
-        self._pending = 0.0
-        if self.thin and len(self.rows) > 2 * FIXED_STEP_ROWS:
-            self.stride *= 2
-            pairs = zip(self.rows[1::2], self.rows[2::2], strict=False)
-            self.rows = [self.rows[0], *(late._replace(dt=early.dt + late.dt) for early, late in pairs)]
-
-    def _close_row(self) -> None:
-        if self._pending > 0:
-            self._add_row(_Row(self.s, self.t, self.w, 0.0))
-
-    # -- events ------------------------------------------------------------------------------------
-
-    def _gauges(self, w: np.ndarray) -> list[float]:
-        if not self.events:
-            return []
-        self.counts.event_probes += 1
-        probe = Probe(self.field, w, self.past)
-        return [_gauge(event, probe) for event in self.events]
-
-    def _crossings(self, segment: Segment) -> list[tuple[float, str, bool]]:
-        """(clock value, name, stops the flow) of every crossing in the segment, in order."""
-        if not self.events:
-            return []
-        middle = 0.5 * (segment.start + segment.end)
-        stations = [segment.start, middle, segment.end]
-        values = [self.before, self._gauges(segment.at(np.array([middle]))[0]), self._gauges(segment.w_end)]
-        found: list[tuple[float, int]] = []
-        for k, event in enumerate(self.events):
-            for left in (0, 1):
-                a, b = values[left][k], values[left + 1][k]
-                if event.crossed(a, b):
-                    found.append((self._root(event, segment, stations[left], stations[left + 1], a, b), k))
-        self.before = values[-1]
-        out: list[tuple[float, str, bool]] = []
-        names = [event.name for event in self.events]
-        for s, k in sorted(found):
-            event = self.events[k]
-            if event.after and self.hits[names.index(event.after)] == 0:
-                continue
-            self.hits[k] += 1
-            out.append((s, event.name, event.terminal > 0 and self.hits[k] >= event.terminal))
-        return out
-
-    def _root(self, event: Event, segment: Segment, left: float, right: float, a: float, b: float) -> float:
-        if b == 0 or not left < right:
-            return right
-
-        def gauge(s: float) -> float:
-            # the ends are known from the steps themselves; the interpolant may differ there by rounding
-            if s == left:
-                return a
-            if s == right:
-                return b
-            self.counts.event_probes += 1
-            return _gauge(event, Probe(self.field, segment.at(np.array([s]))[0], self.past))
-
-        return _zero(gauge, left, right)
-
-
-def _zero(function: Callable[[float], float], left: float, right: float) -> float:
-    """The sign change of ``function`` between two clock values, to rounding: s may be 1e-12 or 1e30 here."""
-    smallest = 4 * np.spacing(max(abs(right), 1e-300))
-    return float(brentq(function, left, right, xtol=smallest, rtol=1e-14, maxiter=200))
-
-
-def _gauge(event: Event, probe: Probe) -> float:
-    value = float(event.function(probe))
-    if math.isnan(value):
-        raise InvalidInput(
-            f"event {event.name!r} is NaN at |w| = {np.linalg.norm(probe.w):.6g}; "
-            "its function must return a number wherever the flow can go"
-        )
-    return value
-
-
-def _progress_bar(wanted: bool) -> Any:
-    if not wanted:
-        return None
-    from tqdm import tqdm
-
-    return tqdm(desc="flow", unit=" steps", mininterval=0.3, leave=False)
-
-
-def _show(bar: Any, run: _Run) -> None:
-    grown = run.counts.accepted - bar.n
-    if bar.update(grown):
-        bar.set_postfix_str(
-            f"t={run.t:.4g} L={float(run.field.potential(run.w)):.4g} |w|={np.linalg.norm(run.w):.3g}", refresh=False
-        )

@@ -45,7 +45,16 @@ class StepFailure(Exception):
 
 
 class Stepper(Protocol):
-    s: float
-    w: np.ndarray
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rtol(self) -> float | None: ...
+
+    @property
+    def s(self) -> float: ...
+
+    @property
+    def w(self) -> np.ndarray: ...
 
     def advance(self, limit: float) -> Segment: ...

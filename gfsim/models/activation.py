@@ -29,6 +29,11 @@ class Activation(Protocol):
         ...
 
     @property
+    def smooth(self) -> bool:
+        """Whether s is differentiable everywhere."""
+        ...
+
+    @property
     def flips_sign(self) -> int:
         """+1 if s(-z) = s(z), -1 if s(-z) = -s(z), 0 if neither: the neuron's sign symmetry."""
         ...

@@ -1,0 +1,131 @@
+"""``method="auto"``: explicit while the flow is not stiff, implicit where it is, and back.
+
+docs/theory.md, section 4: from the origin up to a saddle the flow moves on the scale of its own clock and
+an explicit method is cheapest; near a saddle the large weights contract at the Hessian's fastest rate
+while the small ones creep, and an explicit step is held near 3 / lambda_max.  Both methods measure
+h |lambda| as they go, and the stepper follows the measurement:
+
+* explicit -> implicit once steps at more than ``NEAR_EDGE`` of the stability limit, and rejections near it,
+  outnumber the other steps by ``PATIENCE``;
+* implicit -> explicit once steps with h |lambda| below ``EASY``, where an explicit one could be three times as
+  long, outnumber the others by ``PATIENCE``.
+
+What was used when, and why it was left, is kept as :class:`Phase` records.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfsim.flow.clock import Clock
+from gfsim.flow.field import Field
+from gfsim.flow.integrator import COSTS
+from gfsim.flow.ndf import NDF
+from gfsim.flow.one_row import ONLY, OneRow
+from gfsim.flow.result import Counts, Phase
+from gfsim.flow.rows import RowField
+from gfsim.flow.runge_kutta import ExplicitPair
+from gfsim.flow.stepper import Segment, StepFailure
+from gfsim.flow.tableaus import Tableau, bogacki_shampine, dormand_prince_5, dormand_prince_8
+
+PATIENCE = 4
+NEAR_EDGE = 0.5
+EASY = 1.0
+
+HISTORY = 4
+"""Values handed from an explicit step to the implicit method, which so starts at order HISTORY - 1."""
+
+EIGHTH_ORDER_BELOW = 3e-7
+"""rtol below which the eighth-order pair is cheaper than the fifth-order one."""
+
+
+def explicit_tableau(field: Field, rtol: float) -> Tableau:
+    """Third order along kinks, where a higher order is lost; else fifth, or eighth for sharp tolerances."""
+    if field.kinked:
+        return bogacki_shampine()
+    return dormand_prince_5() if rtol > EIGHTH_ORDER_BELOW else dormand_prince_8()
+
+
+class Auto:
+    """A :class:`gfsim.flow.stepper.Stepper` that hands the trajectory from one method to the other."""
+
+    def __init__(
+        self, field: Field, clock: Clock, w0: np.ndarray, *, rtol: float, atol: np.ndarray, counts: Counts
+    ) -> None:
+        self.counts, self.rtol, self.atol = counts, rtol, atol
+        self.tableau = explicit_tableau(field, rtol)
+        self.phases: list[Phase] = []
+        self._spent = dict.fromkeys(COSTS, 0)
+        self._evidence = 0
+        w = w0[None].copy()
+        self.rows = RowField(field, clock, w)
+        self._explicit(w, np.zeros(1), None)
+
+    name = "auto"
+
+    @property
+    def s(self) -> float:
+        return self._stepper.s
+
+    @property
+    def w(self) -> np.ndarray:
+        return self._stepper.w
+
+    # -- the two methods ---------------------------------------------------------------------------
+
+    def _explicit(self, w: np.ndarray, s: np.ndarray, h: np.ndarray | None) -> None:
+        pair = ExplicitPair(self.rows, w, self.tableau, rtol=self.rtol, atol=self.atol, s=s, h=h)
+        self._enter(OneRow(pair, Counts(), self.tableau.name, self.rtol))
+
+    def _implicit(self, last: Segment) -> None:
+        h = (last.end - last.start) / (HISTORY - 1)
+        past = last.at(last.end - h * np.arange(HISTORY))
+        past[0] = last.w_end
+        ndf = NDF(self.rows, last.w_end[None].copy(), rtol=self.rtol, atol=self.atol, s=np.array([last.end]),
+                  h=np.array([h]))  # fmt: skip
+        ndf.start_from(past[None], np.array([h]))
+        self._enter(OneRow(ndf, Counts(), "ndf", self.rtol))
+
+    def _enter(self, stepper: OneRow) -> None:
+        self._stepper, self._evidence, self._rejected = stepper, 0, 0
+        self.phases.append(Phase(stepper.name, stepper.s, stepper.s, 0, 0.0))
+
+    # -- stepping ----------------------------------------------------------------------------------
+
+    def advance(self, limit: float) -> Segment:
+        try:
+            segment = self._stepper.advance(limit)
+        except StepFailure:
+            self._count()
+            raise
+        integrator = self._stepper.integrator
+        stiffness = float(integrator.stiffness[ONLY[0]])
+        phase = self.phases[-1]
+        self.phases[-1] = Phase(
+            phase.method, phase.start, segment.end, phase.steps + 1, max(phase.stiffness, stiffness or 0.0)
+        )
+        self._count()
+        if isinstance(integrator, ExplicitPair):
+            rejected = int(integrator.counts["rejected"][ONLY[0]])
+            stiff = stiffness > NEAR_EDGE * self.tableau.stiff_edge
+            # at a loose tolerance the step does not rest at the edge but jumps across it and is thrown back
+            thrown_back = rejected - self._rejected if stiffness > 0.5 * NEAR_EDGE * self.tableau.stiff_edge else 0
+            self._rejected = rejected
+            self._evidence = max(0, self._evidence + thrown_back + (1 if stiff else 0 if thrown_back else -1))
+            if self._evidence >= PATIENCE:
+                self._leave()
+                self._implicit(segment)
+        elif isinstance(integrator, NDF):
+            self._evidence = max(0, self._evidence + (1 if stiffness < EASY else -1))
+            if self._evidence >= PATIENCE:
+                self._leave()
+                self._explicit(integrator.w.copy(), integrator.s, integrator.h)
+        return segment
+
+    def _leave(self) -> None:
+        for name in COSTS:
+            self._spent[name] += int(self._stepper.integrator.counts[name][0])
+
+    def _count(self) -> None:
+        for name in COSTS:
+            setattr(self.counts, name, self._spent[name] + int(self._stepper.integrator.counts[name][0]))

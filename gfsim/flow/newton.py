@@ -1,0 +1,405 @@
+"""The linear systems of an implicit step: (I - c J) x = b, J the Jacobian of a gradient field in its clock.
+
+In the clock s, J = -rho H + v g' with the symmetric Hessian H of the potential, rho = dt/ds, v = dw/dt and
+g = d rho/dw (docs/theory.md, section 4): a symmetric matrix and one rank-one term, which is taken in by
+the Sherman-Morrison formula.  What is left is I + a H with a = c rho, solved in one of two ways:
+
+* :class:`DenseNewton`: the exact H and a Cholesky factor of I + a H, half the work of an LU factor;
+* :class:`KrylovNewton`: H is never formed.  Its stiff directions, few near a sparse saddle and never more
+  than the outputs (the Gauss-Newton part has that rank), are found by a block Krylov iteration on
+  Hessian-vector products, the others share one middle value, and conjugate gradients do the rest where
+  that is too coarse.
+
+Both serve a batch of rows.  Rows that start close together borrow one row's stiff directions, so a row's numbers
+depend on its neighbours by a small part of its tolerance; its errors are its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs
+
+from gfsim.arrays import Array
+from gfsim.flow.rows import RowField, rms
+
+DENSE_UP_TO = 200
+"""Weights up to which one trajectory forms H; with more, or in a batch, its stiff directions are cheaper."""
+
+BLOCK, MOST_DIRECTIONS, SWEEPS = 10, 60, 3
+"""Directions of the first search, the most that are kept, and applications of H to a block in one search; a
+search that starts from known directions needs one less."""
+
+DIRECTION_NUMBERS = 12_000_000
+"""Numbers that the directions of one row may hold: a net of a million weights keeps a dozen of them."""
+
+LOOSE = 0.5
+"""a times the largest eigenvalue that is not resolved: above it conjugate gradients take over."""
+
+NEARBY = 0.2
+"""Rows whose distance is below this part of their norm borrow each other's stiff directions."""
+
+CG_RTOL, CG_STEPS = 0.05, 40
+
+
+class Newton(Protocol):
+    @property
+    def stiffest(self) -> Array:
+        """(B,) largest |eigenvalue| of rho H as last taken; NaN before the first refresh."""
+        ...
+
+    @property
+    def borrowed(self) -> Array:
+        """(B,) whether a row's curvature may be that of another row, so that its own might serve it better."""
+        ...
+
+    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        """Take the curvature of the rows ``index`` (m,) at ``w`` (m, P), then :meth:`prepare`."""
+        ...
+
+    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        """Make ready to solve with c (m,), dt/ds = rho (m,) and the clock's other terms at ``w`` (m, P), H as it is.
+
+        False where the step is too long for the growth it meets: (m,).
+        """
+        ...
+
+    def solve(self, index: Array, b: Array) -> Array:
+        """x with (I - c J) x = b for b (m, P), exactly or nearly: (m, P)."""
+        ...
+
+    def keep(self, index: Array) -> None: ...
+
+
+def make_newton(rows: RowField, w: Array, unit: Array, counts: dict[str, Array], kind: str) -> Newton:
+    """Of the named kind, for rows w (B, P) whose errors count in ``unit`` (B, P).
+
+    ``"dense"``, ``"krylov"``, or ``"auto"``: dense for a single trajectory of at most DENSE_UP_TO weights."""
+    small = w.shape[1] <= 64 or (len(w) == 1 and w.shape[1] <= DENSE_UP_TO)
+    if kind == "dense" or (kind == "auto" and small):
+        return DenseNewton(rows, w, counts)
+    return KrylovNewton(rows, w, unit, counts)
+
+
+class _ClockTerm:
+    """The rank-one term c v g' of every row, and its Sherman-Morrison correction."""
+
+    def __init__(self, rows: RowField, w: Array) -> None:
+        self.rows = rows
+        self.rho = 1.0 + 0.0 * w[:, 0]
+        self.c = 0.0 * self.rho
+        self.physical = rows.clock.physical
+        if not self.physical:
+            self.v, self.g, self.sv = 0.0 * w, 0.0 * w, 0.0 * w
+
+    def update(self, index: Array, w: Array, c: Array, rho: Array) -> None:
+        self.c[index] = c
+        if self.physical:
+            return
+        self.rho[index] = rho
+        self.v[index] = self.rows.slope(w)
+        self.g[index] = self.rows.clock.rate_gradient(w)
+
+    def correct(self, index: Array, x: Array) -> Array:
+        """x of (M - c v g') x = b from x = M^-1 b."""
+        if self.physical:
+            return x
+        g, sv, c = self.g[index], self.sv[index], self.c[index]
+        share = c * (g * x).sum(-1) / (1.0 - c * (g * sv).sum(-1))
+        return x + share[:, None] * sv
+
+    def keep(self, index: Array) -> None:
+        names = ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv")
+        for name in names:
+            setattr(self, name, getattr(self, name)[index])
+
+
+class DenseNewton:
+    """Exact Hessians and Cholesky factors, one a row."""
+
+    def __init__(self, rows: RowField, w: Array, counts: dict[str, Array]) -> None:
+        self.rows, self.counts = rows, counts
+        self.term = _ClockTerm(rows, w)
+        self.H: list[Any] = [None] * len(w)
+        self.factor: list[Any] = [None] * len(w)
+        self.top = 0.0 * w + 1.0
+        self.largest = np.nan * w[:, 0]
+
+    @property
+    def borrowed(self) -> Array:
+        return self.largest != self.largest
+
+    @property
+    def stiffest(self) -> Array:
+        return self.term.rho * self.largest
+
+    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        for k, point in zip(index.tolist(), w, strict=True):
+            self.H[k] = self.rows.hessian(point)
+            self.counts["jacobian"][k] += 1
+            self.largest[k] = self._largest(k)
+        return self.prepare(index, w, c, rho)
+
+    def _largest(self, k: int) -> Array:
+        """The largest |eigenvalue| of H, by power iteration from where the last one ended."""
+        x, size = self.top[k], 0.0
+        for _ in range(8):
+            x = self.H[k] @ (x / (x * x).sum() ** 0.5)
+            size = (x * x).sum() ** 0.5
+            if not size > 0:
+                return 0.0 * x.sum()
+        self.top[k] = x / size
+        return size
+
+    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        self.term.update(index, w, c, rho)
+        ok = c == c
+        for j, k in enumerate(index.tolist()):
+            self.counts["factorisations"][k] += 1
+            ok[j] = self._factorise(k, float(c[j] * self.term.rho[k]))
+        if not self.term.physical:
+            good = index[ok]
+            if len(good):
+                self.term.sv[good] = self._base(good, self.term.v[good])
+        return ok
+
+    def _factorise(self, k: int, a: float) -> bool:
+        if self.rows.xp is np:
+            M = a * self.H[k]
+            M.ravel()[:: len(M) + 1] += 1.0
+            factor, info = dpotrf(M.T, lower=0, overwrite_a=1, clean=0)  # M is symmetric: .T makes it Fortran's
+            self.factor[k] = factor
+            return info == 0
+        torch = self.rows.xp
+        M = a * self.H[k]
+        M.diagonal().add_(1.0)
+        factor, info = torch.linalg.cholesky_ex(M)
+        self.factor[k] = factor
+        return int(info) == 0
+
+    def _base(self, index: Array, b: Array) -> Array:
+        out = b * 1.0
+        for j, k in enumerate(index.tolist()):
+            if self.rows.xp is np:
+                out[j] = dpotrs(self.factor[k], b[j], lower=0)[0]
+            else:
+                out[j] = self.rows.xp.cholesky_solve(b[j][:, None], self.factor[k])[:, 0]
+        return out
+
+    def solve(self, index: Array, b: Array) -> Array:
+        return self.term.correct(index, self._base(index, b))
+
+    def keep(self, index: Array) -> None:
+        self.term.keep(index)
+        chosen = index.tolist()
+        self.H, self.factor = [self.H[k] for k in chosen], [self.factor[k] for k in chosen]
+        self.top, self.largest = self.top[index], self.largest[index]
+
+
+class KrylovNewton:
+    """The stiff directions of H by Hessian-vector products: H ~ sigma I + Q' diag(lambda - sigma) Q."""
+
+    def __init__(self, rows: RowField, w: Array, unit: Array, counts: dict[str, Array]) -> None:
+        self.rows, self.counts = rows, counts
+        self.term = _ClockTerm(rows, w)
+        n, size = w.shape
+        self.width = min(BLOCK, size)
+        self.point = w * 1.0
+        self.unit = unit + 0.0 * w
+        """The size of each weight that matters, (B, P): its absolute tolerance."""
+        self.Q = self._zeros((n, 0, size), w)
+        self.lam = self._zeros((n, 0), w)
+        self.last = 0.0 * w[:, 0]
+        """The smallest |eigenvalue| found: what is not resolved lies between 0 and it."""
+        self.a = 0.0 * w[:, 0]
+        self.largest = np.nan * w[:, 0]
+        self.alone = self.a != self.a
+        """Rows that look for directions of their own."""
+
+    @property
+    def borrowed(self) -> Array:
+        return ~self.alone
+
+    @property
+    def stiffest(self) -> Array:
+        return self.term.rho * self.largest
+
+    def _zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        return np.zeros(shape) if self.rows.xp is np else like.new_zeros(shape)
+
+    # -- the stiff directions ----------------------------------------------------------------------
+
+    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        self.term.update(index, w, c, rho)
+        self.a[index] = c * self.term.rho[index]
+        # a row that comes back was not served well by what it had
+        self.alone[index] = self.alone[index] | (self.largest[index] == self.largest[index])
+        self._take(index, w)
+        return self.prepare(index, w, c, rho)
+
+    @property
+    def _room(self) -> int:
+        size = self.point.shape[1]
+        return min(MOST_DIRECTIONS, size, max(BLOCK, DIRECTION_NUMBERS // size))
+
+    def _take(self, index: Array, w: Array) -> None:
+        """The stiff directions at ``w`` (m, P), so many that those left out are not stiff if there is room.
+
+        Starts near one saddle have nearly one Hessian: rows that are close to the stiffest of them borrow its
+        directions, and look for their own only when Newton's iteration does not converge with those.
+        """
+        self.point[index] = w
+        if self.Q.shape[1] == 0:
+            n, size = self.point.shape
+            self.Q = self._zeros((n, self.width, size), w)
+            self.lam = self._zeros((n, self.width), w)
+        sharing = ~self.alone[index]
+        if len(index) > 1 and bool(sharing.any()):
+            lender = int((self.a[index] * sharing).argmax())
+            close = ((w - w[lender]) ** 2).sum(-1) <= NEARBY**2 * (w[lender] ** 2).sum()
+            near = sharing & close
+            self._take_own(index[lender : lender + 1], w[lender : lender + 1])
+            borrowers, own = index[near], ~near
+            own[lender] = False
+            source = index[lender]
+            for name in ("Q", "lam", "last", "largest"):
+                values = getattr(self, name)
+                values[borrowers] = values[source] + 0.0 * values[borrowers]
+            if not bool(own.any()):
+                return
+            index, w = index[own], w[own]
+        self._take_own(index, w)
+
+    def _take_own(self, index: Array, w: Array) -> None:
+        while True:
+            lam, Q = self._search(index, w)
+            self.Q[index], self.lam[index] = Q, lam
+            self.largest[index], self.last[index] = abs(lam[:, 0]), abs(lam[:, -1])
+            if self.width >= self._room or not bool((self.a[index] * self.last[index] > LOOSE).any()):
+                return
+            self._widen(min(2 * self.width, self._room))
+
+    def _widen(self, width: int) -> None:
+        n, old, size = self.Q.shape
+        Q, lam = self._zeros((n, width, size), self.Q), self._zeros((n, width), self.Q)
+        Q[:, :old], lam[:, :old] = self.Q, self.lam
+        self.Q, self.lam, self.width = Q, lam, width
+
+    def _search(self, index: Array, w: Array) -> tuple[Array, Array]:
+        """Ritz values and vectors of largest size from a block Krylov space, (m, r) and (m, r, P)."""
+        xp, r, size = self.rows.xp, self.width, w.shape[1]
+        start = self.Q[index]
+        known = bool((start != 0).any())
+        start = start + self._noise((r, size), w) * (1e-3 if known else 1.0)
+        most = max(1, min(SWEEPS - known, size // r))
+        V = self._zeros((len(index), r * most, size), w)
+        HV = self._zeros((len(index), r * most, size), w)
+        block = self._orthonormal(start)
+        for sweep in range(most):
+            part = slice(r * sweep, r * (sweep + 1))
+            V[:, part] = block
+            HV[:, part] = self.rows.hessian_product(w, block)
+            self.counts["hessian_product"][index] += r
+            if sweep + 1 < most:
+                block, before = HV[:, part], V[:, : part.stop]
+                for _ in range(2):  # twice is enough to stay orthogonal to rounding
+                    block = block - (block @ before.mT) @ before
+                block = self._orthonormal(block)
+        T = V @ HV.mT
+        values, vectors = xp.linalg.eigh(0.5 * (T + T.mT))
+        order = (-abs(values)).argsort(-1)[:, :r] if xp is np else (-abs(values)).argsort(dim=-1)[:, :r]
+        picked = (
+            np.take_along_axis(vectors, order[:, None, :], 2)
+            if xp is np
+            else vectors.gather(2, order[:, None, :].expand(-1, vectors.shape[1], -1))
+        )
+        lam = np.take_along_axis(values, order, 1) if xp is np else values.gather(1, order)
+        return lam, picked.mT @ V
+
+    def _orthonormal(self, block: Array) -> Array:
+        return self.rows.xp.linalg.qr(block.mT)[0].mT
+
+    def _noise(self, shape: tuple[int, int], like: Array) -> Array:
+        """The same numbers at every call, whatever the batch: only their not being special matters."""
+        draw = np.random.default_rng(0).standard_normal(shape)
+        return self.rows.const(draw, like)
+
+    # -- solving -----------------------------------------------------------------------------------
+
+    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+        self.term.update(index, w, c, rho)
+        self.a[index] = c * self.term.rho[index]
+        a = self.a[index]
+        coarse = a * self.last[index] > LOOSE
+        if self.width < self._room and bool(coarse.any()):
+            some = index[coarse]
+            self._take(some, w[coarse])
+        self.counts["factorisations"][index] += 1
+        ok = (1.0 + a[:, None] * self.lam[index] > 0.1).all(-1)
+        if not self.term.physical:
+            self.term.sv[index] = self._base(index, self.term.v[index])
+        return ok
+
+    def _deflated(self, index: Array, b: Array) -> Array:
+        """(I + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
+        a = self.a[index][:, None]
+        rest = 1.0 + 0.5 * a * self.last[index][:, None]
+        if self.Q.shape[1] == 0:
+            return b / rest
+        Q = self.Q[index]
+        stiff = 1.0 + a * self.lam[index]
+        weight = 1.0 / stiff - 1.0 / rest
+        along = (Q @ b[:, :, None])[:, :, 0]
+        return b / rest + ((weight * along)[:, None, :] @ Q)[:, 0]
+
+    def _base(self, index: Array, b: Array) -> Array:
+        x = self._deflated(index, b)
+        coarse = self.a[index] * self.last[index] > LOOSE
+        if not bool(coarse.any()):
+            return x
+        sub = coarse.nonzero()[0] if self.rows.xp is np else coarse.nonzero()[:, 0]
+        x[sub] = self._conjugate_gradients(index[sub], b[sub], x[sub])
+        return x
+
+    def _conjugate_gradients(self, index: Array, b: Array, x: Array) -> Array:
+        """Preconditioned conjugate gradients on (I + a H) x = b from x, rows frozen as they converge.
+
+        Converged is measured in units of each weight's tolerance: small weights need their own accuracy.
+        """
+        a, w = self.a[index][:, None], self.point[index]
+
+        def apply(u: Array) -> Array:
+            self.counts["hessian_product"][index] += 1
+            return u + a * self.rows.hessian_product(w, u[:, None])[:, 0]
+
+        residual = b - apply(x)
+        z = self._deflated(index, residual)
+        direction, rz = z, (residual * z).sum(-1)
+        unit = self.unit[index]
+        goal = CG_RTOL * rms(b, unit)
+        for _ in range(CG_STEPS):
+            going = rms(residual, unit) > goal
+            if not bool(going.any()):
+                break
+            image = apply(direction)
+            bend = (direction * image).sum(-1)
+            going = going & (bend > 0)  # along a growing direction the model's answer stays
+            alpha = self.rows.xp.where(going, rz / self.rows.xp.where(bend > 0, bend, 1.0), 0.0)
+            x = x + alpha[:, None] * direction
+            residual = residual - alpha[:, None] * image
+            z = self._deflated(index, residual)
+            new = (residual * z).sum(-1)
+            beta = self.rows.xp.where(going, new / self.rows.xp.where(rz > 0, rz, 1.0), 0.0)
+            direction, rz = z + beta[:, None] * direction, new
+            if not bool(going.any()):
+                break
+        return x
+
+    def solve(self, index: Array, b: Array) -> Array:
+        return self.term.correct(index, self._base(index, b))
+
+    def keep(self, index: Array) -> None:
+        self.term.keep(index)
+        for name in ("point", "unit", "Q", "lam", "last", "a", "largest", "alone"):
+            setattr(self, name, getattr(self, name)[index])

@@ -1,0 +1,174 @@
+"""Explicit embedded Runge-Kutta methods for a batch of rows, with a PI step controller and a measure of stiffness.
+
+Steps grow and shrink by the errors of this step and of the last (Hairer and Wanner, section IV.2): near
+the stability limit of a stiff flow a controller that knows only one error makes the step oscillate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfsim.arrays import Array
+from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
+from gfsim.flow.rows import RowField, rms
+from gfsim.flow.tableaus import Tableau
+
+SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
+OVERFLOW_SHRINK = 0.1
+"""Factor of the step after a trial that was not finite."""
+
+
+class ExplicitPair:
+    """Rows w (B, P) advanced by an embedded pair; satisfies :class:`gfsim.flow.integrator.Integrator`.
+
+    Parameters
+    ----------
+    rows : RowField
+    w : (B, P)
+    tableau : Tableau with an error estimate
+    rtol : float
+    atol : (B, P) or (P,)
+        The error of a weight is measured in units of rtol |w| + atol.
+    h : (B,), optional
+        First steps; chosen by :func:`gfsim.flow.integrator.first_step` otherwise.
+
+    After each accepted step ``stiffness`` (B,) is h |lambda| for the fastest direction that the step met,
+    from the last two evaluations at its end (Hairer and Wanner, section IV.2).
+    """
+
+    def __init__(
+        self,
+        rows: RowField,
+        w: Array,
+        tableau: Tableau,
+        *,
+        rtol: float,
+        atol: Array,
+        s: Array | None = None,
+        h: Array | None = None,
+    ) -> None:
+        xp = rows.xp
+        self.rows, self.tableau, self.rtol = rows, tableau, rtol
+        self.w, self.atol = w, atol + 0.0 * w
+        self.s = 0.0 * w[:, 0] if s is None else s
+        self.counts = no_costs(w, xp)
+        self.v = rows.velocity(w)
+        self.counts["velocity"] += 1
+        if h is None:
+            h, _ = first_step(rows, w, self.v, self.atol + rtol * abs(w), tableau.error_order)
+            self.counts["velocity"] += 1
+        self.h = h
+        self.last_error = 1e-4 + 0.0 * self.s
+        self.after_rejection = self.s != self.s
+        self.stiffness = 0.0 * self.s
+
+    def attempt(self) -> Attempt:
+        xp, t, h = self.rows.xp, self.tableau, self.h
+        w, n, size = self.w, len(self.w), self.w.shape[1]
+        q = t.stages
+        K = xp.empty((q + 1, n, size), dtype=w.dtype) if xp is np else w.new_empty((q + 1, n, size))
+        flat = K.reshape(q + 1, -1)
+        K[0] = self.v
+        step = h[:, None]
+        trial = w
+        for i in range(1, q):
+            trial = w + step * (self._row(t.A[i, :i]) @ flat[:i]).reshape(n, size)
+            K[i] = self.rows.velocity(trial)
+        new = w + step * (self._row(t.b) @ flat[:q]).reshape(n, size)
+        K[q] = self.rows.velocity(new)
+        self.counts["velocity"] += q
+        scale = self.atol + self.rtol * xp.maximum(abs(w), abs(new))
+        error = self._error(flat, step, scale)
+        finite = xp.isfinite(error) & xp.isfinite(new).all(-1)
+        error = xp.where(finite, error, np.inf)
+        accepted = error < 1.0
+
+        exponent = 1.0 / (t.error_order + 1)
+        bounded = error.clip(min=1e-10)
+        grow = SAFETY * bounded ** (-0.85 * exponent) * self.last_error ** (0.2 * exponent)
+        plain = SAFETY * bounded**-exponent
+        factor = xp.where(accepted, grow.clip(min=SHRINK, max=GROW), plain.clip(min=SHRINK, max=1.0))
+        factor = xp.where(accepted & self.after_rejection, factor.clip(max=1.0), factor)
+        factor = xp.where(finite, factor, OVERFLOW_SHRINK)
+        edge = rms(new - trial, scale)
+        # the last stage and the new point lie at the same clock value: their velocities differ by lambda
+        self.stiffness = xp.where(
+            accepted & (edge > 0), h * rms(K[q] - K[q - 1], scale) / xp.where(edge > 0, edge, 1.0), 0.0
+        )
+        start, w_start, h_used = self.s, self.w, h
+        end = xp.where(accepted, start + h, start)
+        took = accepted[:, None]
+        self.w, self.v = xp.where(took, new, w), xp.where(took, K[q], self.v)
+        self.s = end
+        self.last_error = xp.where(accepted, bounded, self.last_error)
+        self.after_rejection = ~accepted
+        self.h = h * factor
+        self.counts["accepted"] += accepted
+        self.counts["rejected"] += ~accepted
+        self.counts["overflow_rejected"] += ~finite
+        stuck = ~accepted & ~(self.h >= smallest_step(self.s))  # a step that is no number is none
+        interpolant = _Interpolant(self, K, start, h_used, w_start, new)
+        return Attempt(accepted, stuck, start, end, w_start, self.w, interpolant)
+
+    def _row(self, values: np.ndarray) -> Array:
+        return self.rows.const(np.ascontiguousarray(values), self.w)
+
+    def _error(self, flat: Array, step: Array, scale: Array) -> Array:
+        n, size = scale.shape
+        estimates = [rms(step * (self._row(E) @ flat).reshape(n, size), scale) for E in self.tableau.E]
+        if len(estimates) == 1:
+            return estimates[0]
+        fifth, third = estimates
+        return fifth**2 / ((fifth**2 + 0.01 * third**2) ** 0.5 + 1e-300)
+
+    def keep(self, index: Array) -> None:
+        for name in ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness"):
+            setattr(self, name, getattr(self, name)[index])
+        self.counts = {name: values[index] for name, values in self.counts.items()}
+
+
+class _Interpolant:
+    """w at clock values inside the step just taken; further stages are evaluated once, when first needed."""
+
+    def __init__(self, of: ExplicitPair, K: Array, start: Array, h: Array, w0: Array, w1: Array) -> None:
+        self.of, self.K, self.start, self.h, self.w0, self.w1 = of, K, start, h, w0, w1
+        self._bent: Array | None = None
+
+    def __call__(self, rows: Array, s: Array) -> Array:
+        xp, t = self.of.rows.xp, self.of.tableau
+        h = self.h[rows][:, None]
+        x = ((s - self.start[rows][:, None]) / h)[:, :, None]
+        w0 = self.w0[rows][:, None]
+        if t.P is not None:
+            degree = t.P.shape[1]
+            Q = xp.einsum("qd,qmp->mdp", self.of._row(t.P), self.K[:, rows])
+            out = Q[:, degree - 1 : degree]
+            for j in range(degree - 2, -1, -1):
+                out = out * x + Q[:, j : j + 1]
+            return w0 + h[:, :, None] * x * out
+        F = self._coefficients()[:, rows]
+        out = 0.0 * w0
+        for i, f in enumerate(reversed(list(F))):
+            out = (out + f[:, None]) * (x if (len(F) - 1 - i) % 2 == 0 else 1.0 - x)
+        return w0 + out
+
+    def _coefficients(self) -> Array:
+        """The nested polynomial of the eighth-order method: (7, B, P)."""
+        if self._bent is None:
+            of, xp = self.of, self.of.rows.xp
+            extra = of.tableau.extra
+            q, n, size = self.K.shape
+            stages, step = [*self.K], self.h[:, None]
+            A, D = extra if extra is not None else (np.zeros((0, q)), np.zeros((0, q)))
+            for row in A:
+                flat = xp.stack(stages).reshape(len(stages), -1)
+                shift = (of._row(row[: len(stages)]) @ flat).reshape(n, size)
+                stages.append(of.rows.velocity(self.w0 + step * shift))
+            of.counts["velocity"] += len(A)
+            change, v0, v1 = self.w1 - self.w0, step * self.K[0], step * self.K[q - 1]
+            F = [change, v0 - change, 2 * change - v0 - v1]
+            flat = xp.stack(stages).reshape(len(stages), -1)
+            bent = (of._row(D) @ flat).reshape(len(D), n, size)
+            F += [step * b for b in bent]
+            self._bent = xp.stack(F)
+        return self._bent
