@@ -15,7 +15,7 @@ export MPLBACKEND := Agg
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce gallery pictures test slow lint format wheel clean distclean
+.PHONY: help setup reproduce gallery pictures test slow bench lint format wheel clean distclean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ test: $(READY)
 ## slow       the tests that take minutes
 slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+## bench      time gfsim against scipy and other packages (an hour or more); renders docs/benchmarks.md
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.run --out out/bench $(ARGS)
+	$(BIN)/python -m benchmarks.page out/bench/results.json docs
 
 ## lint       linter, formatting and types
 lint: $(READY)

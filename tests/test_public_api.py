@@ -69,6 +69,7 @@ def test_a_net_and_its_flow_need_no_torch() -> None:
         ["check", "--help"],
         ["certify", "--help"],
         ["verify", "--help"],
+        ["compare", "--help"],
     ],
 )
 def test_help_and_version_import_nothing_numerical(arguments: list[str]) -> None:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from gfsim import __version__
-from gfsim.cli import certify, check, pursue, reproduce, simulate, verify
+from gfsim.cli import certify, check, compare, pursue, reproduce, simulate, verify
 from gfsim.cli.parser import Parser
 from gfsim.errors import CertificateRefused, GfsimError, NotCertified, SaddleNotFound
 
@@ -40,6 +40,7 @@ Gradient flow of homogeneous networks near sparse saddle points.
   gfsim check       check the statements of the theory, each with a negative control
   gfsim certify     prove a KKT point, or a sparse saddle with its inertia, in interval arithmetic
   gfsim verify      check such a proof, independently of what made it
+  gfsim compare     compare integrators on a suite of flows, or on your own
 
 Each has its own --help, with a worked example.
 """
@@ -56,7 +57,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="gfsim", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for module in (reproduce, simulate, pursue, check, certify, verify):
+    for module in (reproduce, simulate, pursue, check, certify, verify, compare):
         module.add_parser(commands)
     return parser
 
