@@ -61,7 +61,7 @@ def test_a_cut_run_near_a_saddle_ends_as_the_whole_one(tmp_path):
 
 def test_what_cannot_go_on_is_refused(tmp_path):
     objective, w = problem()
-    with pytest.raises(InvalidInput, match="BDF.*cannot be saved"):
+    with pytest.raises(InvalidInput, match=r"BDF.*cannot be saved"):
         simulate(objective, w, t_end=1.0, method="BDF", save_every=5)
     checkpoint = simulate(objective, w, t_end=5.0, method="dp5", save_every=2).checkpoints[0]
     with pytest.raises(InvalidInput, match="before the checkpoint"):

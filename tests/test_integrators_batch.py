@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from flow_fields import constant_field, logistic, logistic_field, power_field, toy, toy_flow, toy_start
+from flow_fields import logistic, logistic_field, power_field, toy, toy_flow, toy_start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integrator_tools import IN_A_BATCH, make_own, quartic, saddle_direction, square_saddle
@@ -142,7 +142,7 @@ def test_bad_rows_end_by_themselves(method):
     np.testing.assert_array_equal(result.final[3], w0[3])
     clean = simulate_batch(trap(), w0[good], t_end=3.0, method=method, **more)
     np.testing.assert_allclose(result.final[good], clean.final, rtol=1e-11)  # sums of another order
-    assert [result[k].counts for k in good] == list(r.counts for r in clean)
+    assert [result[k].counts for k in good] == [r.counts for r in clean]
     text = result.summary()
     assert "row 1" in text
     assert "row 3" in text

@@ -143,7 +143,7 @@ def test_a_new_step_keeps_the_polynomial(k, data, factor, h):
 
 def polynomial_in_time(p: Polynomial) -> Timed:
     slope = p.deriv()
-    return Timed(lambda y, t: slope(t)[..., None] + 0.0 * y, lambda y, _: np.zeros((1, 1)))
+    return Timed(lambda y, t: slope(t)[..., None] + 0.0 * y, lambda _y, _: np.zeros((1, 1)))
 
 
 def _start_ndf(p: Polynomial, k: int, s: float, h: float):

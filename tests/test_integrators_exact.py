@@ -115,8 +115,12 @@ def test_deep_scalar_chain(method, depth):
         run = simulate(
             objective, np.full(depth, delta), t_end=math.inf, method=method, rtol=rtol, events=[norm_level(depth**0.5)]
         )
-        rate = lambda w: 2 * w ** (depth - 1) * (target - w**depth)  # noqa: E731
-        exact = quad(lambda x: math.exp(x) / rate(math.exp(x)), math.log(delta), 0.0, epsabs=0, epsrel=1e-12)[0]
+
+        def per_rate(x: float, target: float = target) -> float:
+            w = math.exp(x)
+            return w / (2 * w ** (depth - 1) * (target - w**depth))
+
+        exact = quad(per_rate, math.log(delta), 0.0, epsabs=0, epsrel=1e-12)[0]
         assert run.t[-1] == pytest.approx(exact, rel=40 * allowed(method, rtol))
         assert run.final == pytest.approx(np.ones(depth), rel=1e-6 if method != "rkc" else 1e-5)
         assert total(run.counts) <= price(method, rtol) * (4 - 3 * math.log10(delta))

@@ -64,7 +64,7 @@ def test_order_of_the_step(name, problem):
     exact = np.array([exact_end(field, row, T_END) for row in w])
     errors = []
     for n in COUNTS[name]:
-        for integrator, attempt in forced_run(name, field, w, n):
+        for integrator, attempt in forced_run(name, field, w, n):  # noqa: B007 - its end is looked at below
             assert attempt.accepted.all()
         np.testing.assert_allclose(integrator.s, T_END, rtol=1e-13)
         errors.append(np.abs(integrator.w - exact).max())
@@ -82,7 +82,7 @@ def test_order_between_steps(name):
     errors = []
     for n in COUNTS[name]:
         found, times = [], []
-        for integrator, attempt in forced_run(name, field, w, n):
+        for integrator, attempt in forced_run(name, field, w, n):  # noqa: B007 - its end is looked at below
             inside = attempt.start[:, None] + (attempt.end - attempt.start)[:, None] * np.array([0.31, 0.77])
             found.append(attempt.at(np.arange(len(w)), inside))
             times.append(inside[0])
@@ -96,7 +96,13 @@ def test_order_between_steps(name):
 
 # -- the multistep method at forced orders -------------------------------------------------------------
 
-NDF_COUNTS = {1: (64, 128, 256, 512), 2: (64, 128, 256, 512), 3: (32, 64, 128, 256), 4: (32, 48, 64, 96), 5: (96, 128, 160, 192)}  # fmt: skip
+NDF_COUNTS = {
+    1: (64, 128, 256, 512),
+    2: (64, 128, 256, 512),
+    3: (32, 64, 128, 256),
+    4: (32, 48, 64, 96),
+    5: (96, 128, 160, 192),
+}
 
 
 def ndf_run(field, w, k, n):
@@ -105,7 +111,7 @@ def ndf_run(field, w, k, n):
     past = []
     for row in w:
         back = solve_ivp(
-            lambda t, y: -field.velocity(y),
+            lambda _, y: -field.velocity(y),
             (0.0, k * h),
             row,
             "DOP853",

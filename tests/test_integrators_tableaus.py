@@ -11,10 +11,10 @@ from math import factorial, prod
 
 import numpy as np
 import pytest
+from flow_fields import linear_field
 from integrator_tools import PAIRS, make_own
 from scipy.integrate import DOP853, RK23, RK45
 
-from flow_fields import linear_field
 from gfsim.flow.tableaus import EULER, FIXED, HEUN, RK4
 
 ALL = {**FIXED, **{name: make() for name, make in PAIRS.items()}}
