@@ -1,0 +1,113 @@
+"""Neurons that do nothing are taken out; neurons that cannot be helped by new ones are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gfsim.arrays import positive
+from gfsim.pursuit.fit import Fitter
+from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.problem import CHUNK_ENTRIES, Problem
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Take out neurons whose effect on the outputs is below ``rtol`` of the outputs' own spread."""
+
+    rtol: float = 1e-8
+
+    def __post_init__(self) -> None:
+        positive(self.rtol, "rtol")
+
+    def apply(self, problem: Problem, net: Network) -> Network:
+        """``net`` without its dead neurons; at least one neuron of each hidden layer stays."""
+        kept = net.run(problem.X)
+        spread = float(np.sqrt(problem.weights @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1)))
+        dead = [
+            (layer, unit)
+            for layer, sizes in enumerate(contributions(problem, net, kept), start=1)
+            for unit, size in enumerate(sizes)
+            if size <= self.rtol * spread
+        ]
+        for layer, unit in reversed(dead):
+            if net.widths[layer] > 1:
+                net = net.without(layer, unit)
+        return net
+
+
+def contributions(problem: Problem, net: Network, kept: Kept) -> list[np.ndarray]:
+    """Per hidden layer, the root mean square first-order change of the outputs when a neuron is taken out."""
+    out = []
+    for layer in range(1, net.depth):
+        W, h = net.matrices[layer], kept.hidden[layer]
+        effects = [net.lift(kept, layer + 1, h[:, [j]] * W[:, j]) for j in range(net.widths[layer])]
+        out.append(np.array([np.sqrt(problem.weights @ (e**2).sum(axis=1)) for e in effects]))
+    return out
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Split one neuron in two where no new neuron helps.
+
+    Two copies of a neuron, each with half the outgoing weights and incoming weights a + eps v, a - eps v,
+    change the loss to second order by -eps^2/2 v'Sv,  S = sum_i c_i s''(a.h_i) h_i h_i', c_i the pull on the
+    neuron's output: directions that no NCF sees.  For p = 1, where s'' is a point mass at the kink,
+    samples within ``kink`` of it (relative to the preactivation's spread) stand for it.
+
+    Parameters
+    ----------
+    sizes : tuple of float
+        eps / |a|; the one with the lowest loss is taken.
+    steps : int
+        Steps of the trial of each neuron.
+    """
+
+    sizes: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1, 0.03)
+    steps: int = 25
+    kink: float = 0.5
+
+    def apply(
+        self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, *, loss: float, fitter: Fitter, goal: float
+    ) -> tuple[int, Network, float] | None:
+        """(layer, network, loss) of the split that gains most after a short training; None if none does."""
+        if problem.n_samples * net.n_params > 5 * CHUNK_ENTRIES:
+            return None
+        deltas = net.backpropagate(kept, pull)
+        best: tuple[int, Network, float] | None = None
+        for layer in range(1, net.depth):
+            H = kept.hidden[layer - 1]
+            on_output = deltas[layer] @ net.matrices[layer]  # (n, width): the pull on each neuron's output
+            for unit in range(net.widths[layer]):
+                a = net.matrices[layer - 1][unit]
+                size = float(np.linalg.norm(a))
+                if size == 0.0:
+                    continue
+                S = (H * (on_output[:, unit] * self._bend(net, H @ a))[:, None]).T @ H
+                values, vectors = np.linalg.eigh(S)
+                if not values[-1] > 0:
+                    continue
+                splits = [split(net, layer, unit, eps * size * vectors[:, -1]) for eps in self.sizes]
+                losses = [problem.loss(s) for s in splits]
+                fit = fitter.run(problem, splits[int(np.argmin(losses))], goal=goal, steps=self.steps)
+                if fit.loss < (loss if best is None else best[2]):
+                    best = (layer, fit.net, fit.loss)
+        return best
+
+    def _bend(self, net: Network, z: np.ndarray) -> np.ndarray:
+        if net.activation.p > 1:
+            return net.activation.curvature(z)
+        width = self.kink * float(np.sqrt(np.mean(z**2)))
+        return (np.abs(z) <= width) / max(width, 1e-300) * abs(1.0 - net.activation.alpha)
+
+
+def split(net: Network, layer: int, unit: int, shift: np.ndarray) -> Network:
+    """Neuron ``unit`` of ``layer`` replaced by two, a + shift and a - shift, with half the outgoing weights each."""
+    matrices = [W.copy() for W in net.matrices]
+    a, b = matrices[layer - 1][unit].copy(), 0.5 * matrices[layer][:, unit]
+    matrices[layer - 1][unit] = a + shift
+    matrices[layer][:, unit] = b
+    matrices[layer - 1] = np.vstack([matrices[layer - 1], a - shift])
+    matrices[layer] = np.column_stack([matrices[layer], b])
+    return replace(net, matrices=tuple(matrices))
