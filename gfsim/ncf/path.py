@@ -219,7 +219,7 @@ def maximise(
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise InvalidInput(f"{name} = {count!r}; it must be a whole number >= 1")
     d_in = ncf.inputs.shape[1]
-    exact = _closed_form(ncf)
+    exact = _closed_form(ncf, keep)
     if exact is not None:
         A, hits = exact, np.zeros(len(exact), dtype=int)
     else:
@@ -271,7 +271,7 @@ def climb(ncf: PathNCF, A: Array, *, iterations: int, rtol: float) -> Array:
     return A
 
 
-def _closed_form(ncf: PathNCF) -> np.ndarray | None:
+def _closed_form(ncf: PathNCF, keep: int) -> np.ndarray | None:
     branches, d_in, d_out = ncf.branches, ncf.inputs.shape[1], ncf.pull.shape[1]
     if d_in == 1:
         return np.array([[1.0]]) if branches.flips_sign else np.array([[1.0], [-1.0]])
@@ -279,9 +279,9 @@ def _closed_form(ncf: PathNCF) -> np.ndarray | None:
         M = sum((H * G).T @ H for H, G in ncf._blocks(d_in))
         values, vectors = np.linalg.eigh(_numpy(M))
         order = np.argsort(-np.abs(values), kind="stable")
-        # each eigenvector is a critical point; the two ends of the spectrum are the maxima (b > 0 and b < 0)
-        ends = [k for k in order if k in (0, d_in - 1) and (values[k] > 0 if k else values[k] < 0)]
-        return vectors.T[ends] if ends else vectors.T[order[:1]]
+        # the largest |eigenvalue| is the global maximum; the other eigenvectors are saddles of N on the sphere,
+        # worth proposing after it
+        return vectors.T[order[:keep]]
     if branches.q == 1 and branches.flips_sign == -1:
         M = sum(G.T @ H for H, G in ncf._blocks(d_in))
         return np.linalg.svd(_numpy(M), full_matrices=False)[2][:1]

@@ -31,9 +31,12 @@ from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
 from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules, permutation_null
-from gfsim.pursuit.tidy import Prune, Splitting
+from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
+
+EXPLAINED = 1e-6
+"""A validation loss below this part of a constant's counts as no noise."""
 
 L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 """Penalties that validation data choose from."""
@@ -59,6 +62,8 @@ class GrowthConfig:
         The task counts as solved when the loss is this part of that of the best constant.
     prune : Prune or None
     rescue : Splitting or None
+    thin : Thin or None
+        Take out superfluous neurons at the end.
     """
 
     hidden_layers: int = 1
@@ -74,6 +79,7 @@ class GrowthConfig:
     loss_rtol: float = 1e-14
     prune: Prune | None = field(default_factory=Prune)
     rescue: Splitting | None = field(default_factory=Splitting)
+    thin: Thin | None = field(default_factory=Thin)
 
     def __post_init__(self) -> None:
         whole_number(self.hidden_layers, "hidden_layers")
@@ -108,6 +114,8 @@ class Growth:
     l2 : float
     solved : bool
         Whether the loss goal was reached.
+    null_loss, loss_goal : float
+        Of the best constant, and ``loss_rtol`` times that.
     """
 
     net: Network
@@ -118,6 +126,8 @@ class Growth:
     validation: float
     l2: float
     solved: bool
+    null_loss: float
+    loss_goal: float
 
 
 def grow(
@@ -162,27 +172,61 @@ def grow_over_l2(
 ) -> Growth:
     """Grow once for each penalty of ``grid``; the best on validation data is returned.
 
-    A penalty that solves the task (its loss goal is reached) ends the search: there is no noise to fight.
+    A network grown with a penalty is also fitted on without it, and what validates better is kept: a
+    penalty often finds the right neurons and then only holds their sizes back.  The search ends with
+    the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
     Without validation data only the first penalty is used.
     """
     best: Growth | None = None
-    for l2 in grid if validation is not None else grid[:1]:
+    for k, l2 in enumerate(grid if validation is not None else grid[:1]):
         found = grow(
             problem.with_l2(l2),
             config,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng([seed, k]),
             validation=validation,
             start=start,
             callback=callback,
             verbose=verbose,
         )
+        if validation is not None and l2 > 0:
+            found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
         if best is None or found.validation < best.validation:
             best = found
-        if found.solved or found.ending in ("callback", "interrupted"):
+        if found.ending in ("callback", "interrupted"):
+            break
+        if validation is not None and best.validation <= EXPLAINED * best.null_loss:
             break
     if best is None:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
-    return best
+    return _thinned(best, problem.with_l2(best.l2), validation, config)
+
+
+def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitter) -> Growth:
+    """``found`` fitted on without a penalty, if that validates better."""
+    goal = found.loss_goal
+    net = fitter.run(problem, found.net, goal=goal).net.balanced()
+    value = validation.data_loss(net)
+    if not value < found.validation:
+        return found
+    loss = problem.data_loss(net)
+    return replace(found, net=net, loss=loss, validation=value, l2=0.0, solved=loss <= goal)
+
+
+def _thinned(found: Growth, problem: Problem, validation: Problem | None, config: GrowthConfig) -> Growth:
+    """``found`` with as few neurons as do as well: that reach the goal again, or validate as well."""
+    if config.thin is None or found.ending == "interrupted" or not (found.solved or validation is not None):
+        return found
+
+    def good(net: Network, loss: float) -> bool:
+        if found.solved and loss - problem.penalty(net) > found.loss_goal:
+            return False
+        return validation is None or validation.data_loss(net) <= max(found.validation, 10.0 * found.loss_goal)
+
+    net = config.thin.apply(problem, found.net, fitter=make_fitter(config.fitter), good=good, goal=found.loss_goal)
+    if net is found.net:
+        return found
+    value = float("nan") if validation is None else validation.data_loss(net)
+    return replace(found, net=net, loss=problem.data_loss(net), validation=value)
 
 
 class _Grower:
@@ -225,7 +269,18 @@ class _Grower:
             ending, message = "interrupted", "interrupted; the best network so far is returned"
         validation, net = self.best if self.validation is not None else (float("nan"), self.net)
         loss = self.problem.data_loss(net)
-        return Growth(net, self.history, ending, message, loss, validation, self.problem.l2, loss <= self.goal)
+        return Growth(
+            net,
+            self.history,
+            ending,
+            message,
+            loss,
+            validation,
+            self.problem.l2,
+            loss <= self.goal,
+            self.null_loss,
+            self.goal,
+        )
 
     def _grow(self) -> tuple[Ending, str]:
         while True:
@@ -264,6 +319,7 @@ class _Grower:
             loss=self.loss - self.problem.penalty(self.net),
             goal=self.goal,
             neurons=self.net.n_neurons,
+            crowding=self.net.n_params / self.problem.Y.size,
             validated=self.validation is not None,
             waited=self.waited,
             predicted=predicted,
@@ -303,10 +359,10 @@ class _Grower:
         self.net = net.balanced()
         self.loss = self.problem.loss(self.net)
         value = self._validate(self.net)
+        # a better loss by less than a thousandth is kept, but does not renew the patience
+        self.waited = 0 if value < self.best[0] * (1 - 1e-3) else self.waited + 1
         if value < self.best[0]:
-            self.best, self.waited = (value, self.net), 0
-        else:
-            self.waited += 1
+            self.best = (value, self.net)
         row = self._row(fit, entered if not split_layer else None, split_layer, before, value, null.value)
         self.history.append(row)
         if self.verbose:

@@ -163,7 +163,7 @@ class Trials:
     """
 
     per_path: int = 6
-    steps: int = 25
+    steps: int = 50
     largest: float = 2e7
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gfsim.arrays import whole_number
+from gfsim.arrays import positive, whole_number
 from gfsim.errors import InvalidInput
 from gfsim.pursuit.candidates import Candidates, Paths
 from gfsim.pursuit.network import Kept, Network
@@ -26,6 +26,8 @@ class State:
     loss, goal : float
         Training loss without penalty, and the loss at which the task counts as solved.
     neurons : int
+    crowding : float
+        Parameters over residuals (samples x outputs).
     validated : bool
         Whether there are validation data.
     waited : int
@@ -39,6 +41,7 @@ class State:
     loss: float
     goal: float
     neurons: int
+    crowding: float
     validated: bool
     waited: int
     predicted: float
@@ -73,6 +76,21 @@ class Budget:
     def __call__(self, state: State) -> tuple[Ending, str] | None:
         if state.neurons >= self.max_neurons:
             return "budget", f"{state.neurons} hidden neurons, max_neurons = {self.max_neurons}"
+        return None
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """More than ``ratio`` parameters a residual: such a network fits anything."""
+
+    ratio: float = 2.0
+
+    def __post_init__(self) -> None:
+        positive(self.ratio, "ratio")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if state.crowding >= self.ratio:
+            return "budget", f"{state.crowding:.3g} parameters for every residual, limit {self.ratio:g}"
         return None
 
 
@@ -148,8 +166,8 @@ def permutation_null(
 
 
 def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
-    """Goal, budget, validation with patience, and (``permutations`` > 0) the permutation null."""
+    """Goal, budgets, validation with patience, and (``permutations`` > 0) the permutation null."""
     if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
         raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
-    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Patience(patience))
+    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience))
     return (*rules, NoiseOnly(permutations)) if permutations else rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,40 @@ def contributions(problem: Problem, net: Network, kept: Kept) -> list[np.ndarray
         effects = [net.lift(kept, layer + 1, h[:, [j]] * W[:, j]) for j in range(net.widths[layer])]
         out.append(np.array([np.sqrt(problem.weights @ (e**2).sum(axis=1)) for e in effects]))
     return out
+
+
+@dataclass(frozen=True)
+class Thin:
+    """After growth: take out one neuron after another as long as what is left does as well after a fit.
+
+    Greedy growth overshoots: a neuron that helped early may be idle in the end, though not dead.  In turns, the
+    ``tries`` neurons of the smallest contribution are left out on trial.
+
+    Parameters
+    ----------
+    tries : int
+        Trials before a turn is given up.
+    """
+
+    tries: int = 8
+
+    def apply(
+        self, problem: Problem, net: Network, *, fitter: Fitter, good: Callable[[Network, float], bool], goal: float
+    ) -> Network:
+        """The smallest network found for which ``good(net, loss)`` holds; ``problem`` is that of the training."""
+        while net.n_neurons > net.depth - 1:
+            sizes = contributions(problem, net, net.run(problem.X))
+            order = sorted((float(s), l, u) for l, layer in enumerate(sizes, start=1) for u, s in enumerate(layer))
+            for _, layer, unit in order[: self.tries]:
+                if net.widths[layer] == 1:
+                    continue
+                fit = fitter.run(problem, net.without(layer, unit), goal=goal)
+                if good(fit.net, fit.loss):
+                    net = fit.net.balanced()
+                    break
+            else:
+                return net
+        return net
 
 
 @dataclass(frozen=True)
