@@ -18,7 +18,7 @@ from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.fit import Fitter, make_fitter
-from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, grow_over_l2
+from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.preparation import Scaling, merged, split_rows
 from gfsim.pursuit.problem import Problem
@@ -96,7 +96,7 @@ class _NeuronPursuit(BaseEstimator):
 
     def _grow(self, data: _Data, validation: _Data | None, risk: str, groups: np.ndarray | None) -> None:
         """The default mode: grow, choose, refit; sets the fitted attributes."""
-        config, grid = self._config(), self._grid()
+        config, grid = self._config(), self._grid(risk)
         warm = self.network_ if self.warm_start and hasattr(self, "network_") else None
         if warm is not None:
             self._check_warm(warm, data, config)
@@ -226,11 +226,11 @@ class _NeuronPursuit(BaseEstimator):
                 raise unknown_name("setting of mode 'pursuit'", name, known)
         return GrowthConfig(**(values | dict(self.settings or {})))
 
-    def _grid(self) -> tuple[float, ...]:
+    def _grid(self, risk: str) -> tuple[float, ...]:
         if isinstance(self.l2, str):
             if self.l2 != "auto":
                 raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
-            return L2_GRID
+            return L2_GRID if risk == "square" else L2_GRID_CLASSES
         if isinstance(self.l2, bool) or not np.isfinite(self.l2) or self.l2 < 0:
             raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
         return (float(self.l2),)
@@ -324,7 +324,8 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     max_neurons : int, optional
         Hidden neurons in all.  None: 50, in paper mode 20.
     l2 : float or "auto"
-        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 on validation data.
+        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5
+        in place of 0, as separated classes have no minimum without a penalty) on validation data.
     validation_fraction : float
         Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.
     patience : int, optional

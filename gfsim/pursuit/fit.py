@@ -219,7 +219,7 @@ class Automatic:
         Most multiplications, samples x outputs x parameters^2, of one normal matrix.
     """
 
-    largest: float = 4e9
+    largest: float = 3e8
     second_order: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     first_order: LBFGS = field(default_factory=LBFGS)
 

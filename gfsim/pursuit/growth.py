@@ -41,6 +41,9 @@ EXPLAINED = 1e-6
 L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 """Penalties that validation data choose from."""
 
+L2_GRID_CLASSES = (1e-5, 1e-4, 1e-3, 1e-2)
+"""The same for classes: separated ones have no minimum without a penalty."""
+
 
 @dataclass(frozen=True)
 class GrowthConfig:
@@ -188,7 +191,7 @@ def grow_over_l2(
             callback=callback,
             verbose=verbose,
         )
-        if validation is not None and l2 > 0:
+        if validation is not None and l2 > 0 and 0.0 in grid:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
         if best is None or found.validation < best.validation:
             best = found
@@ -258,7 +261,8 @@ class _Grower:
         self.goal = config.loss_rtol * self.null_loss
         self.loss = problem.loss(self.net)
         self.history: list[dict[str, Any]] = []
-        self.best = (self._validate(self.net), self.net)
+        self.best = self.net
+        self.best_losses = np.zeros(0) if validation is None else validation.sample_losses(self.net)
         self.waited = 0
         self.began = time.perf_counter()
 
@@ -267,7 +271,8 @@ class _Grower:
             ending, message = self._grow()
         except KeyboardInterrupt:
             ending, message = "interrupted", "interrupted; the best network so far is returned"
-        validation, net = self.best if self.validation is not None else (float("nan"), self.net)
+        net = self.best if self.validation is not None else self.net
+        validation = float("nan") if self.validation is None else float(self.validation.weights @ self.best_losses)
         loss = self.problem.data_loss(net)
         return Growth(
             net,
@@ -358,11 +363,7 @@ class _Grower:
             net = self.config.prune.apply(self.problem, net)
         self.net = net.balanced()
         self.loss = self.problem.loss(self.net)
-        value = self._validate(self.net)
-        # a better loss by less than a thousandth is kept, but does not renew the patience
-        self.waited = 0 if value < self.best[0] * (1 - 1e-3) else self.waited + 1
-        if value < self.best[0]:
-            self.best = (value, self.net)
+        value = self._judge(self.net)
         row = self._row(fit, entered if not split_layer else None, split_layer, before, value, null.value)
         self.history.append(row)
         if self.verbose:
@@ -380,8 +381,24 @@ class _Grower:
             return "callback", message
         return ("callback", "the callback returned False") if answer is False else None
 
-    def _validate(self, net: Network) -> float:
-        return float("nan") if self.validation is None else self.validation.data_loss(net)
+    def _judge(self, net: Network) -> float:
+        """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
+
+        Beyond chance: by more than the standard error of the difference over the validation samples.  A
+        larger network that is better by luck only would be preferred otherwise, and patience never end.
+        """
+        if self.validation is None:
+            return float("nan")
+        v = self.validation.weights
+        losses = self.validation.sample_losses(net)
+        difference = losses - self.best_losses
+        mean = float(v @ difference)
+        error = float(np.sqrt(v**2 @ (difference - mean) ** 2))
+        if mean < -error:
+            self.best, self.best_losses, self.waited = net, losses, 0
+        else:
+            self.waited += 1
+        return float(v @ losses)
 
     def _row(
         self,

@@ -66,13 +66,14 @@ class Problem:
     def penalty(self, net: Network) -> float:
         return self.l2 * sum(float((W * W).sum()) for W in net.matrices) if self.l2 else 0.0
 
+    def sample_losses(self, net: Network) -> np.ndarray:
+        """l(H(x_i), y_i): (n,)."""
+        parts = self.chunks(max(net.widths))
+        return np.concatenate([self.risk.value(net.outputs(self.X[part]), self.Y[part]) for part in parts])
+
     def data_loss(self, net: Network) -> float:
         """Mean loss without the penalty."""
-        total = 0.0
-        for part in self.chunks(max(net.widths)):
-            q = net.outputs(self.X[part])
-            total += float(self.weights[part] @ self.risk.value(q, self.Y[part]))
-        return total
+        return float(self.weights @ self.sample_losses(net))
 
     def loss(self, net: Network) -> float:
         return self.data_loss(net) + self.penalty(net)
