@@ -112,9 +112,8 @@ class _NeuronPursuit(BaseEstimator):
             )
         full = _problem(data, scaling, risk)
         rng = _generator(self.random_state)
-        if validation is not None:
-            train, held = full, _problem(validation, scaling, risk)
-        else:
+        train, held = full, None if validation is None else _problem(validation, scaling, risk)
+        if validation is None:
             fraction = self._fraction()
             split = split_rows(len(data.X), fraction, rng, groups)
             held = full.rows(split.validation) if len(split.validation) else None
@@ -135,7 +134,7 @@ class _NeuronPursuit(BaseEstimator):
             net = make_fitter(self.fitter).run(full.with_l2(growth.l2), net, goal=growth.loss_goal).net.balanced()
         self.growth_: Growth = growth
         self.history_ = growth.history
-        self.stop_ = growth.ending
+        self.stop_: str = growth.ending
         self.message_ = growth.message
         self.l2_ = growth.l2
         self.validation_loss_ = growth.validation
@@ -278,9 +277,7 @@ class _NeuronPursuit(BaseEstimator):
         _refuse_categories(X)
         inputs = validate_data(self, X, reset=False, dtype=np.float64)
         step = max(1, 4_000_000 // max(inputs.shape[1], 1))
-        parts = [
-            self.network_.outputs(self._scaling.inputs(inputs[k : k + step])) for k in range(0, len(inputs), step)
-        ]
+        parts = [self.network_.outputs(self._scaling.inputs(inputs[k : k + step])) for k in range(0, len(inputs), step)]
         return self._scaling.outputs(np.concatenate(parts))
 
     def to_torch(self) -> torch.nn.Module:

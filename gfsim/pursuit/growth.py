@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -350,13 +349,11 @@ class _Grower:
         )
 
     def _minimise(self, net: Network) -> Fit | None:
-        """The fit from ``net``, or None if it does not end below the present loss."""
+        """The fit from ``net``, or None if it does not end below the present loss by more than rounding."""
         fit = self.fitter.run(self.problem, net, goal=self.goal)
-        return fit if fit.loss < self.loss * (1 - 1e-9) else None
+        return fit if fit.loss < self.loss * (1 - 1e-9) - 1e-16 * self.null_loss else None
 
-    def _take(
-        self, fit: Fit, entered: Entered | None, split_layer: int, null: _Null
-    ) -> tuple[Ending, str] | None:
+    def _take(self, fit: Fit, entered: Entered | None, split_layer: int, null: _Null) -> tuple[Ending, str] | None:
         before, self.loss = self.loss, fit.loss
         net = fit.net
         if self.config.prune is not None:

@@ -89,7 +89,7 @@ class Problem:
         return total, g
 
     def gauss_newton(self, net: Network) -> tuple[float, np.ndarray, np.ndarray]:
-        """L, its gradient (P,) and sum_i v_i J_i' l''_i J_i + 2 l2 (P, P): for the square loss J'J, else generalised."""
+        """L, its gradient (P,) and sum_i v_i J_i' l''_i J_i + 2 l2 (P, P), J'J for the square loss."""
         P = net.n_params
         total, g, A = self.penalty(net), self._penalty_gradient(net), np.zeros((P, P))
         for part in self.chunks(P * self.n_outputs):
@@ -107,9 +107,7 @@ class Problem:
     def _penalty_gradient(self, net: Network) -> np.ndarray:
         g = np.zeros(net.n_params)
         if self.l2:
-            g[: net.n_params - net.intercept.size] = (
-                2.0 * self.l2 * net.theta[: net.n_params - net.intercept.size]
-            )
+            g[: net.n_params - net.intercept.size] = 2.0 * self.l2 * net.theta[: net.n_params - net.intercept.size]
         return g
 
     # -- what the data ask for ---------------------------------------------------------------------

@@ -182,9 +182,7 @@ class Trials:
         goal: float,
     ) -> Entered | None:
         if problem.n_samples * problem.n_outputs * net.n_params > self.largest:
-            return LargestDecrease().choose(
-                problem, net, candidates, loss=loss, entry=entry, fitter=fitter, goal=goal
-            )
+            return LargestDecrease().choose(problem, net, candidates, loss=loss, entry=entry, fitter=fitter, goal=goal)
         tried: dict[tuple[int, int], int] = {}
         best: Entered | None = None
         best_gain = 0.0

@@ -49,11 +49,9 @@ class GrownNetwork(nn.Module):
         matrices, first, last = scaling.folded(net)
         widths = [matrices[0].shape[1], *(len(W) for W in matrices)]
         module = cls(widths, net.activation.p, net.activation.alpha)
-        with torch.no_grad():
-            for layer, W in zip(module.layers, matrices, strict=True):
-                layer.weight.copy_(torch.tensor(np.asarray(W)))
-            module.layers[0].bias.copy_(torch.tensor(first))
-            module.layers[-1].bias.copy_(torch.tensor(last))
+        state = {f"layers.{l}.weight": torch.tensor(np.asarray(W)) for l, W in enumerate(matrices)}
+        biases = {"layers.0.bias": torch.tensor(first), f"layers.{len(matrices) - 1}.bias": torch.tensor(last)}
+        module.load_state_dict(state | biases)
         return module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
