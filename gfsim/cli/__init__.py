@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from gfsim import __version__
-from gfsim.cli import check, pursue, reproduce, simulate
+from gfsim.cli import check, predict, pursue, reproduce, simulate
 from gfsim.cli.parser import Parser
 from gfsim.errors import GfsimError, SaddleNotFound
 
@@ -34,6 +34,7 @@ Gradient flow of homogeneous networks near sparse saddle points.
   gfsim reproduce   run the papers' figures, each with claims that are checked
   gfsim simulate    follow one gradient flow described by a TOML file
   gfsim pursue      grow a network on your own CSV data by Neuron Pursuit
+  gfsim predict     apply such a network to new rows
   gfsim check       check the statements of the theory, each with a negative control
 
 Each has its own --help, with a worked example.
@@ -51,7 +52,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="gfsim", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for module in (reproduce, simulate, pursue, check):
+    for module in (reproduce, simulate, pursue, predict, check):
         module.add_parser(commands)
     return parser
 
