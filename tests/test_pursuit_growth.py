@@ -317,7 +317,8 @@ def test_dead_neurons_are_pruned_and_nothing_else() -> None:
     assert pruned.hidden_widths == (2, 2)
     np.testing.assert_allclose(pruned.outputs(task.X), dead.outputs(task.X), atol=1e-12)
     assert Prune().apply(task, net).hidden_widths == (3, 2)
-    sizes = contributions(task, dead, dead.run(task.X))
+    sizes, spread = contributions(task, dead)
+    assert spread == pytest.approx(float(np.sqrt(task.weights @ ((dead.outputs(task.X) - dead.intercept) ** 2)[:, 0])))
     assert sizes[0][1] == 0.0 < min(sizes[0][0], sizes[0][2])
 
 

@@ -326,7 +326,9 @@ def _hills(ncf: PathNCF, A: Array, keep: int) -> tuple[Array, np.ndarray]:
 def _bound(ncf: PathNCF) -> float:
     """The largest N there could be at unit a and b: the scale against which N counts as zero."""
     steepest = max(abs(ncf.branches.left), abs(ncf.branches.right))
-    return steepest * float((_norm(ncf.inputs) ** ncf.branches.q * _norm(ncf.pull)).sum())
+    return steepest * sum(
+        float((_norm(H) ** ncf.branches.q * _norm(G)).sum()) for H, G in ncf._blocks(ncf.inputs.shape[1])
+    )
 
 
 def _positive(z: Array) -> Array:

@@ -122,11 +122,11 @@ class Paths:
     def propose(
         self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, rng: np.random.Generator
     ) -> list[Candidate]:
-        deltas = net.backpropagate(kept, pull)
+        deltas = net.backpropagate(kept, pull, lowest=2)
         found: list[Candidate] = []
         for first, last in places(net, paths=self.paths):
             for links, branches in chains(net.activation, last - first + 1):
-                ncf = PathNCF(kept.hidden[first - 1], deltas[last], branches)
+                ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
                 A, B, values = self.directions(ncf, net, first, rng)
                 found += [
                     judged(problem, net, kept, pull, first, last, links, branches, a, b, float(value))

@@ -217,9 +217,13 @@ class Automatic:
     ----------
     largest : float
         Most multiplications, samples x outputs x parameters^2, of one normal matrix.
+    work : float
+        Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 15 steps.  A
+        network that grows is minimised again and again, so with many samples a short run each time is enough.
     """
 
     largest: float = 3e8
+    work: float = 3e9
     second_order: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     first_order: LBFGS = field(default_factory=LBFGS)
 
@@ -228,8 +232,11 @@ class Automatic:
         return problem.n_samples * problem.n_outputs * float(net.n_params) ** 2 <= self.largest
 
     def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
-        fitter: Fitter = self.second_order if self.cheap(problem, net) else self.first_order
-        return fitter.run(problem, net, goal=goal, steps=steps)
+        if self.cheap(problem, net):
+            return self.second_order.run(problem, net, goal=goal, steps=steps)
+        if steps is None:
+            steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 15, self.first_order.steps))
+        return self.first_order.run(problem, net, goal=goal, steps=steps)
 
 
 _NAMED: dict[str, type[Automatic] | type[LevenbergMarquardt] | type[LBFGS] | type[Flow]] = {

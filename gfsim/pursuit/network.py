@@ -123,18 +123,17 @@ class Network:
         output = h @ last.T
         return output + self.intercept if self.intercept.size else output
 
-    def backpropagate(self, kept: Kept, C: np.ndarray) -> list[np.ndarray]:
-        """``out[l - 1]`` = d(sum C H)/dz_l for l = 1 .. L: (n, width of layer l)."""
-        delta, deltas = C, [C]
-        for W, slope in zip(reversed(self.matrices[1:]), reversed(kept.slopes), strict=True):
-            delta = (delta @ W) * slope
-            deltas.append(delta)
-        return deltas[::-1]
+    def backpropagate(self, kept: Kept, C: np.ndarray, *, lowest: int = 1) -> dict[int, np.ndarray]:
+        """``out[l]`` = d(sum C H)/dz_l for l = lowest .. L: (n, width of layer l)."""
+        deltas = {self.depth: C}
+        for l in range(self.depth - 1, lowest - 1, -1):
+            deltas[l] = (deltas[l + 1] @ self.matrices[l]) * kept.slopes[l - 1]
+        return deltas
 
     def gradient(self, kept: Kept, C: np.ndarray) -> np.ndarray:
         """The gradient of sum_ik C_ik H_k(x_i) in theta: (n_params,)."""
         deltas = self.backpropagate(kept, C)
-        parts = [(delta.T @ h).ravel() for delta, h in zip(deltas, kept.hidden, strict=True)]
+        parts = [(deltas[l].T @ h).ravel() for l, h in enumerate(kept.hidden, start=1)]
         return np.concatenate([*parts, C.sum(axis=0) if self.intercept.size else self.intercept])
 
     def jacobian(self, kept: Kept) -> np.ndarray:
@@ -144,8 +143,9 @@ class Network:
         for k in range(K):
             C = np.zeros((n, K))
             C[:, k] = 1.0
-            start = 0
-            for delta, h in zip(self.backpropagate(kept, C), kept.hidden, strict=True):
+            start, deltas = 0, self.backpropagate(kept, C)
+            for l, h in enumerate(kept.hidden, start=1):
+                delta = deltas[l]
                 size = delta.shape[1] * h.shape[1]
                 np.multiply(
                     delta[:, :, None], h[:, None, :], out=J[:, k, start : start + size].reshape(n, *_pair(delta, h))

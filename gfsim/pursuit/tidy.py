@@ -24,12 +24,11 @@ class Prune:
 
     def apply(self, problem: Problem, net: Network) -> Network:
         """``net`` without its dead neurons; at least one neuron of each hidden layer stays."""
-        kept = net.run(problem.X)
-        spread = float(np.sqrt(problem.weights @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1)))
+        sizes, spread = contributions(problem, net)
         dead = [
             (layer, unit)
-            for layer, sizes in enumerate(contributions(problem, net, kept), start=1)
-            for unit, size in enumerate(sizes)
+            for layer, layer_sizes in enumerate(sizes, start=1)
+            for unit, size in enumerate(layer_sizes)
             if size <= self.rtol * spread
         ]
         for layer, unit in reversed(dead):
@@ -38,14 +37,20 @@ class Prune:
         return net
 
 
-def contributions(problem: Problem, net: Network, kept: Kept) -> list[np.ndarray]:
-    """Per hidden layer, the root mean square first-order change of the outputs when a neuron is taken out."""
-    out = []
-    for layer in range(1, net.depth):
-        W, h = net.matrices[layer], kept.hidden[layer]
-        effects = [net.lift(kept, layer + 1, h[:, [j]] * W[:, j]) for j in range(net.widths[layer])]
-        out.append(np.array([np.sqrt(problem.weights @ (e**2).sum(axis=1)) for e in effects]))
-    return out
+def contributions(problem: Problem, net: Network) -> tuple[list[np.ndarray], float]:
+    """Per hidden layer, the root mean square first-order change of the outputs when a neuron is taken out; and the
+    root mean square of the outputs themselves, without the intercept."""
+    squares = [np.zeros(width) for width in net.hidden_widths]
+    total = 0.0
+    for part in problem.chunks(4 * max(net.widths)):
+        kept, v = net.run(problem.X[part]), problem.weights[part]
+        total += float(v @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1))
+        for layer, sums in enumerate(squares, start=1):
+            W, h = net.matrices[layer], kept.hidden[layer]
+            for j in range(len(sums)):
+                effect = net.lift(kept, layer + 1, h[:, [j]] * W[:, j])
+                sums[j] += float(v @ (effect**2).sum(axis=1))
+    return [np.sqrt(sums) for sums in squares], float(np.sqrt(total))
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,21 @@ class Thin:
     ----------
     tries : int
         Trials before a turn is given up.
+    largest : float
+        Most samples x outputs x parameters; with more the network stays as it is.
     """
 
     tries: int = 8
+    largest: float = 2e7
 
     def apply(
         self, problem: Problem, net: Network, *, fitter: Fitter, good: Callable[[Network, float], bool], goal: float
     ) -> Network:
         """The smallest network found for which ``good(net, loss)`` holds; ``problem`` is that of the training."""
+        if problem.Y.size * net.n_params > self.largest:
+            return net
         while net.n_neurons > net.depth - 1:
-            sizes = contributions(problem, net, net.run(problem.X))
+            sizes = contributions(problem, net)[0]
             order = sorted((float(s), l, u) for l, layer in enumerate(sizes, start=1) for u, s in enumerate(layer))
             for _, layer, unit in order[: self.tries]:
                 if net.widths[layer] == 1:
@@ -109,11 +119,11 @@ class Splitting:
         """(layer, network, loss) of the split that gains most after a short training; None if none does."""
         if problem.n_samples * net.n_params > 5 * CHUNK_ENTRIES:
             return None
-        deltas = net.backpropagate(kept, pull)
+        deltas = net.backpropagate(kept, pull, lowest=2)
         best: tuple[int, Network, float] | None = None
         for layer in range(1, net.depth):
             H = kept.hidden[layer - 1]
-            on_output = deltas[layer] @ net.matrices[layer]  # (n, width): the pull on each neuron's output
+            on_output = deltas[layer + 1] @ net.matrices[layer]  # (n, width): the pull on each neuron's output
             for unit in range(net.widths[layer]):
                 a = net.matrices[layer - 1][unit]
                 size = float(np.linalg.norm(a))
