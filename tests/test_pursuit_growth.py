@@ -380,7 +380,7 @@ def state(**changes: Any) -> State:
 
 
 def test_rules() -> None:
-    rules = default_rules(5, 4, 19)
+    rules = default_rules(5, 6, 19)
 
     def ending(**changes: Any) -> str | None:
         found = [stop[0] for rule in rules if (stop := rule(state(**changes))) is not None]
@@ -390,11 +390,11 @@ def test_rules() -> None:
     assert ending(loss=1e-9) == "loss"
     assert ending(neurons=5) == "budget"
     assert ending(crowding=2.0) == "budget"
-    assert ending(waited=4) == "validation"
-    assert ending(waited=4, validated=False, predicted=0.3) is None
-    assert ending(waited=2) == "null"  # in doubt, and no better than noise
-    assert ending(waited=1) is None
-    assert ending(waited=2, predicted=0.3) is None
+    assert ending(waited=6) == "validation"
+    assert ending(waited=6, validated=False, predicted=0.3) is None
+    assert ending(waited=4) == "null"  # in doubt, and no better than noise
+    assert ending(waited=3) is None
+    assert ending(waited=4, predicted=0.3) is None
     assert ending(validated=False) == "null"
     with pytest.raises(InvalidInput, match="permutations = -1"):
         default_rules(5, 4, -1)

@@ -123,7 +123,7 @@ class NoiseOnly:
     """
 
     permutations: int = 19
-    doubt: int = 2
+    doubt: int = 4
 
     def __post_init__(self) -> None:
         whole_number(self.permutations, "permutations")
