@@ -543,3 +543,26 @@ def test_config_refuses() -> None:
         GrowthConfig(loss_rtol=2)
     with pytest.raises(UnknownName, match="'auto'"):
         GrowthConfig(fitter="autos")
+
+
+def test_many_samples_cost_a_bounded_amount_of_memory_and_steps() -> None:
+    """A pass over 300,000 rows may hold a few chunks, not the hidden layer of all of them (72 MB)."""
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    net = network((5, 30, 1), RELU)
+    X = rng.normal(size=(300_000, 5))
+    task = problem(X, net.outputs(X)[:, 0] + rng.normal(size=300_000))
+    small = task.rows(np.arange(150_000))
+    peaks = []
+    for one in (small, task):
+        tracemalloc.start()
+        one.loss_and_gradient(net)
+        contributions(one, net)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] + 8 * 300_000 * 3
+    start = net.with_theta(1.1 * net.theta)
+    assert not Automatic().cheap(task, start)
+    assert Automatic(work=1e6).run(task, start).steps == 10
+    assert Automatic(work=12.5 * 300_000 * net.n_params).run(task, start).steps <= 12

@@ -29,6 +29,9 @@ from gfsim.pursuit.stopping import default_rules
 if TYPE_CHECKING:
     import torch
 
+REFIT_RUNS = 5
+"""Runs of the fitter that the refit on all samples may take."""
+
 MODES = ("pursuit", "paper")
 CANDIDATES: dict[str, type[Paths]] = {"paths": Paths, "neurons": SingleNeurons, "random": RandomDirections}
 SELECTIONS: dict[str, Any] = {"trials": Trials, "decrease": LargestDecrease, "ncf": LargestNCF}
@@ -131,7 +134,7 @@ class _NeuronPursuit(BaseEstimator):
         net = growth.net
         if self.refit and validation is None and held is not None and growth.ending != "interrupted":
             # a network without neurons has nothing to fit but its constant
-            net = make_fitter(self.fitter).run(full.with_l2(growth.l2), net, goal=growth.loss_goal).net.balanced()
+            net = _refitted(net, full.with_l2(growth.l2), make_fitter(self.fitter), growth.loss_goal)
         self.growth_: Growth = growth
         self.history_ = growth.history
         self.stop_: str = growth.ending
@@ -458,6 +461,18 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
 
 def _problem(data: _Data, scaling: Scaling, risk: str) -> Problem:
     return Problem(scaling.inputs(data.X), scaling.targets(data.Y), data.weights / data.weights.sum(), make_risk(risk))
+
+
+def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:
+    """``net`` fitted to all samples; runs that their budget cut short are continued while they pay."""
+    loss = problem.loss(net)
+    for _ in range(REFIT_RUNS):
+        fit = fitter.run(problem, net, goal=goal)
+        paid = fit.reason == "budget" and fit.loss < (1 - 1e-3) * loss
+        net, loss = fit.net, fit.loss
+        if not paid:
+            break
+    return net.balanced()
 
 
 def _both(X_val: Any, y_val: Any) -> bool:

@@ -218,7 +218,7 @@ class Automatic:
     largest : float
         Most multiplications, samples x outputs x parameters^2, of one normal matrix.
     work : float
-        Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 15 steps.  A
+        Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 10 steps.  A
         network that grows is minimised again and again, so with many samples a short run each time is enough.
     """
 
@@ -235,7 +235,7 @@ class Automatic:
         if self.cheap(problem, net):
             return self.second_order.run(problem, net, goal=goal, steps=steps)
         if steps is None:
-            steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 15, self.first_order.steps))
+            steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 10, self.first_order.steps))
         return self.first_order.run(problem, net, goal=goal, steps=steps)
 
 
