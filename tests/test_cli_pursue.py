@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gfsim
-from gfsim.cli import main, pursue
+from gfsim.cli import main, pursue_paper
 from gfsim.cli.fitting import prepare
 from gfsim.cli.tabular import Samples
 from gfsim.errors import InvalidInput
@@ -21,9 +21,10 @@ from gfsim.pursuit.record import Minimisation
 
 WHOLE = {
     *("model.npz", "metrics.json", "history.json", "predictions.csv"),
-    *("pursuit.json", "pursuit.npz", "pursuit.png", "pursuit.svg"),
+    *("pursuit.png", "pursuit.svg", "model_card.md"),
 }
-FAST = ("--activation", "square", "--hidden-layers", "1", "--minimiser", "flow", "--starts", "8")
+RECORD = {"pursuit.json", "pursuit.npz"}
+FAST = ("--mode", "paper", "--activation", "square", "--hidden-layers", "1", "--minimiser", "flow", "--starts", "8")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -66,7 +67,7 @@ def test_a_net_grows_and_predicts_in_the_files_own_units(
     out = tmp_path / "out"
     code, text, err = run(capsys, table, "--target", "y", "--drop", "id", "--out", out, *FAST)
     assert code == 0, err
-    assert {p.name for p in out.iterdir()} == WHOLE
+    assert {p.name for p in out.iterdir()} == WHOLE | RECORD
     metrics = json.loads((out / "metrics.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert metrics["rows"] == {"train": 36, "validation": 12, "test": 12}
     assert metrics["convention"] == "mean"
@@ -89,7 +90,7 @@ def test_a_net_grows_and_predicts_in_the_files_own_units(
         assert list(m["features"]) == ["a", "b"]
         Z = np.column_stack([(table_columns - m["input_mean"]) / m["input_scale"], np.ones(60)])
         net = gfsim.FeedForward(m["widths"], "relu", p=int(m["p"]), alpha=float(m["alpha"]))
-        again = m["label_mean"] + m["label_scale"] * net.forward(m["w"], Z)[:, 0]
+        again = m["label_mean"] + m["label_scale"] * (m["intercept"] + net.forward(m["w"], Z))[:, 0]
         np.testing.assert_array_equal(net.unpack(m["w"])[0], m["W1"])
     np.testing.assert_allclose(again, [float(row["prediction"]) for row in rows], rtol=1e-9)
 
@@ -118,7 +119,7 @@ def test_classes_are_mapped_and_told(capsys: pytest.CaptureFixture[str], tmp_pat
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=80), rng.normal(size=80)
     path = write(tmp_path / "c.csv", {"a": a, "b": b, "kind": np.where(a**2 > 0.5, 2, 1)})
-    options = ("--loss", "logistic", "--max-neurons", 2, "--t-end", 30)
+    options = ("--classify", "--max-neurons", 2, "--t-end", 30)
     code, text, err = run(capsys, path, "--target", "kind", "--out", tmp_path / "out", *options, *FAST)
     assert code == 0, err
     assert "classes 1 and 2" in err
@@ -161,7 +162,7 @@ def test_scales_come_from_the_training_rows_alone() -> None:
     ("y", "logistic", "fractions", "message"),
     [
         ([1, 1, 1, 1, 1, 1], False, (0.0, 0.0), "is 1 in every training row"),
-        ([1, 1, 1, 1, 1, 1], True, (0.0, 0.0), r"has 1 value\(s\): 1; --loss logistic separates exactly two"),
+        ([1, 1, 1, 1, 1, 1], True, (0.0, 0.0), r"has 1 value\(s\): 1; --mode paper --classify separates exactly two"),
         ([1, 2, 3, 1, 2, 3], True, (0.0, 0.0), r"3 value\(s\): 1, 2, 3"),
         ([0, 1, 1, 1, 1, 1], True, (0.2, 0.2), "both classes are needed there"),
         ([0, 1, 2, 3, 4, 5], False, (0.5, 0.5), "leave nothing to train on"),
@@ -190,8 +191,11 @@ def test_wrong_requests_are_one_line(capsys: pytest.CaptureFixture[str], table: 
     assert "Did you mean 'y'" in refused(capsys, table, "--target", "Y", "--out", out)
     assert "'r0' is not a number" in refused(capsys, table, "--target", "y", "--out", out)
     common = (table, "--target", "y", "--drop", "id")
+    assert "--delta goes with --mode paper" in refused(capsys, *common, "--out", out, "--delta", 1)
+    assert "--l2 goes with --mode pursuit" in refused(capsys, *common, "--out", out, "--mode", "paper", "--l2", 1)
+    common = (*common, "--mode", "paper")
     assert "is a file" in refused(capsys, *common, "--out", table)
-    assert "--step goes with --minimiser descent" in refused(capsys, *common, "--out", out, "--step", 0.1, *FAST)
+    assert "--step goes with --minimiser descent" in refused(capsys, *common, "--out", out, "--step", 0.1, *FAST[2:])
     assert "alone has one" in refused(capsys, *common, "--out", out, "--max-neurons", 1)
     assert "delta = -1.0" in refused(capsys, *common, "--out", out, "--delta", -1)
     assert "'1.5' is not a fraction" in refused(capsys, *common, "--out", out, "--test-fraction", 1.5)
@@ -212,18 +216,18 @@ def test_ctrl_c_keeps_the_best_net_so_far(
             if seen == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(pursue, "_say", press)
+    monkeypatch.setattr(pursue_paper, "_say", press)
     code, _, err = run(capsys, table, "--target", "y", "--drop", "id", "--out", tmp_path / "out", *FAST)
     assert code == 130
     assert "the best network so far is kept" in err
-    assert {p.name for p in (tmp_path / "out").iterdir()} == WHOLE
+    assert {p.name for p in (tmp_path / "out").iterdir()} == WHOLE | RECORD
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["stop"]["reason"] == "interrupted"
     assert sum(metrics["hidden_widths"]) in (1, 2)
 
 
 def test_a_step_that_diverges_is_exit_code_1(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
-    options = ("--activation", "square", "--hidden-layers", 1, "--step", 50, "--starts", 4)
+    options = ("--mode", "paper", "--activation", "square", "--hidden-layers", 1, "--step", 50, "--starts", 4)
     code, text, _ = run(capsys, table, "--target", "y", "--drop", "id", "--out", tmp_path / "out", *options)
     assert code == 1
     assert "smaller step" in text
@@ -242,3 +246,99 @@ def test_numbers_whose_squares_overflow_are_refused(capsys: pytest.CaptureFixtur
     table = write(tmp_path / "huge.csv", {"a": [1e200, 2e200, 3e200], "y": [1.0, 2.0, 3.0]})
     assert "larger unit" in refused(capsys, table, "--target", "y", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# -- the default mode, and gfsim predict ----------------------------------------------------------------
+
+
+def predict(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["predict", *map(str, arguments)])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_the_default_mode_and_predict(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, err = run(
+        capsys, table, "--target", "y", "--drop", "id", "--out", out, "--activation", "square", "--seed", 1
+    )
+    assert code == 0, err
+    assert {p.name for p in out.iterdir()} == WHOLE
+    metrics = json.loads((out / "metrics.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert metrics["rows"] == {"train": 48, "test": 12}
+    assert metrics["metrics"]["test"]["r2"] > 1 - 1e-10
+    assert metrics["hidden_widths"] == [1]
+    assert "hidden (1,)" in text
+    history = json.loads((out / "history.json").read_text())
+    assert history[0]["neurons"] == 1
+    assert history[0]["decrease"] > 0
+    card = (out / "model_card.md").read_text()
+    assert "# Network for `y`" in card
+    assert "| test | " in card
+
+    # new rows: the columns in another order, and one that the network does not know
+    a, b = np.array([0.5, -1.0]), np.array([1.0, 7.0])
+    new = write(tmp_path / "new.csv", {"note": ["x", "y"], "b": b, "a": a})
+    code, text, _ = predict(capsys, out, new)
+    assert code == 0
+    header, *rows = list(csv.reader(text.splitlines()))
+    assert header == ["y"]
+    np.testing.assert_allclose([float(r[0]) for r in rows], 10 + 3 * (a - b / 2 + 1) ** 2, rtol=1e-6)
+    code, text, _ = predict(capsys, out, new, "--out", tmp_path / "p" / "q.csv")
+    assert text == ""
+    assert (tmp_path / "p" / "q.csv").read_text().splitlines()[0] == "y"
+
+    # the rows it has seen: as in predictions.csv
+    code, text, _ = predict(capsys, out, table)
+    again = [float(line) for line in text.splitlines()[1:]]
+    known = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+    np.testing.assert_allclose(again, [float(r["prediction"]) for r in known], rtol=1e-9)
+
+
+def test_classes_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=150), rng.normal(size=150)
+    kind = np.where(a > 0.3, "right", np.where(b > 0, "upper left", "lower left"))
+    path = write(tmp_path / "c.csv", {"a": a, "b": b, "kind": kind})
+    out = tmp_path / "out"
+    code, _, err = run(capsys, path, "--target", "kind", "--classify", "--out", out)
+    assert code == 0, err
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["classes"] == ["lower left", "right", "upper left"]
+    assert metrics["metrics"]["test"]["accuracy"] > 0.85
+    code, text, _ = predict(capsys, out, path)
+    rows = list(csv.DictReader(text.splitlines()))
+    assert np.mean([r["kind"] == k for r, k in zip(rows, kind, strict=True)]) > 0.9
+    shares = [float(rows[0][f"probability of {c}"]) for c in metrics["classes"]]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_predict_works_for_paper_mode_too(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    run(capsys, table, "--target", "y", "--drop", "id", "--out", tmp_path / "out", *FAST)
+    code, text, _ = predict(capsys, tmp_path / "out", table)
+    assert code == 0
+    known = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
+    np.testing.assert_allclose(
+        [float(line) for line in text.splitlines()[1:]], [float(r["prediction"]) for r in known], rtol=1e-9
+    )
+
+
+def test_predict_refuses_in_one_line(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    code, out, err = predict(capsys, tmp_path, table)
+    assert (code, out) == (2, "")
+    assert "name a directory that gfsim pursue has written" in err
+    (tmp_path / "model.npz").write_bytes(b"no zip")
+    assert "holds no model" in predict(capsys, tmp_path, table)[2]
+    run(capsys, table, "--target", "y", "--drop", "id", "--out", tmp_path / "m", "--max-neurons", 1)
+    code, _, err = predict(capsys, tmp_path / "m", write(tmp_path / "n.csv", {"a": [1.0], "c": [2.0]}))
+    assert code == 2
+    assert "lacks the column(s) 'b'" in err
+    assert err.count("\n") == 1
+
+
+def test_targets_that_are_no_classes(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    common = (table, "--drop", "id", "--out", tmp_path / "o", "--classify")
+    assert "hardly classes" in refused(capsys, *common, "--target", "y", "--test-fraction", 0)
+    one = write(tmp_path / "one.csv", {"a": [1.0, 2.0, 3.0], "k": ["u", "u", "u"]})
+    assert "one class 'u'" in refused(capsys, one, "--target", "k", "--classify", "--out", tmp_path / "o")
+    assert not (tmp_path / "o").exists()

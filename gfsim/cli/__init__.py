@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from gfsim import __version__
-from gfsim.cli import certify, check, compare, pursue, reproduce, simulate, verify
+from gfsim.cli import certify, check, compare, predict, pursue, reproduce, simulate, verify
 from gfsim.cli.parser import Parser
 from gfsim.errors import CertificateRefused, GfsimError, NotCertified, SaddleNotFound
 
@@ -37,6 +37,7 @@ Gradient flow of homogeneous networks near sparse saddle points.
   gfsim reproduce   run the papers' figures, each with claims that are checked
   gfsim simulate    follow one gradient flow described by a TOML file
   gfsim pursue      grow a network on your own CSV data by Neuron Pursuit
+  gfsim predict     apply such a network to new rows
   gfsim check       check the statements of the theory, each with a negative control
   gfsim certify     prove a KKT point, or a sparse saddle with its inertia, in interval arithmetic
   gfsim verify      check such a proof, independently of what made it
@@ -57,7 +58,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="gfsim", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for module in (reproduce, simulate, pursue, check, certify, verify, compare):
+    for module in (reproduce, simulate, pursue, predict, check, certify, verify, compare):
         module.add_parser(commands)
     return parser
 

@@ -118,7 +118,8 @@ def _classes(samples: Samples, rows: dict[Part, np.ndarray]) -> tuple[float, ...
     if len(found) != 2:
         some = ", ".join(f"{v:g}" for v in found[:5]) + (", ..." if len(found) > 5 else "")
         raise InvalidInput(
-            f"the target {samples.target!r} has {len(found)} value(s): {some}; --loss logistic separates exactly two"
+            f"the target {samples.target!r} has {len(found)} value(s): {some}; "
+            "--mode paper --classify separates exactly two"
         )
     for part, index in rows.items():
         if part != "test" and len(index) and len(np.unique(samples.y[index])) < 2:
@@ -181,6 +182,8 @@ class Fitted:
         matrices = {f"W{l}": W for l, W in enumerate(model.unpack(self.result.weights), start=1)}
         scalars: dict[str, Any] = {
             "w": self.result.weights,
+            "intercept": np.zeros(1),
+            "target": task.samples.target,
             "widths": model.widths,
             "p": model.activation.power,
             "alpha": getattr(model.activation, "alpha", np.nan),

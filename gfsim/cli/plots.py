@@ -94,6 +94,48 @@ def pursuit_figure(fitted: Fitted) -> Figure:
     return figure
 
 
+def grown_figure(estimator: Any, samples: Any, rows: dict[str, np.ndarray]) -> Figure:
+    """Growth, the network, and labels against predictions (classes: the confusion on the test rows)."""
+    from gfsim.pursuit.plots import plot_history, plot_network
+
+    figure, (left, middle, right) = Context(name="").subplots(1, 3, size=(14.0, 4.4))
+    if estimator.history_:
+        plot_history(estimator.history_, left)
+    else:
+        left.text(0.5, 0.5, "no neuron was added", transform=left.transAxes, ha="center")
+    plot_network(estimator.network_, samples.features, bias=estimator._scaling.bias, ax=middle)
+    middle.grid(visible=False)
+    if hasattr(estimator, "classes_"):
+        part = "test" if len(rows["test"]) else "train"
+        _confusion(right, estimator, samples.X[rows[part]], samples.y[rows[part]], part)
+        return figure
+    low, high = float(samples.y.min()), float(samples.y.max())
+    right.plot([low, high], [low, high], color="0.5", lw=0.8, zorder=0)
+    for k, (part, index) in enumerate(rows.items()):
+        if len(index):
+            right.plot(samples.y[index], estimator.predict(samples.X[index]), "o", ms=3, alpha=0.6, color=f"C{k}",
+                       label=part)  # fmt: skip
+    right.set_xlabel(f"{samples.target} in the data")
+    right.set_title(f"{samples.target} as predicted")
+    right.legend()
+    return figure
+
+
+def _confusion(ax: Any, estimator: Any, X: np.ndarray, y: np.ndarray, part: str) -> None:
+    classes = estimator.classes_
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (np.searchsorted(classes, y), np.searchsorted(classes, estimator.predict(X))), 1)
+    ax.imshow(counts, cmap="Blues")
+    ax.grid(visible=False)
+    if len(classes) <= 12:
+        for (i, j), count in np.ndenumerate(counts):
+            ax.text(j, i, str(count), ha="center", va="center", color="white" if 2 * count > counts.max() else "black")
+    ax.set_xticks(range(len(classes)), [str(c) for c in classes], rotation=60)
+    ax.set_yticks(range(len(classes)), [str(c) for c in classes])
+    ax.set_xlabel("predicted")
+    ax.set_title(f"{part} rows by their class")
+
+
 def _growth_panel(ax: Any, fitted: Fitted) -> None:
     runs = fitted.result.record.minimisations
     x = np.arange(1, len(runs) + 1)

@@ -27,6 +27,7 @@ class Samples:
     ----------
     X : (n_samples, n_features)
     y : (n_samples,)
+        Numbers, or the words of a target of classes.
     features : names of the columns of X
     target : name of the label column
     """
@@ -37,8 +38,12 @@ class Samples:
     target: str
 
 
-def read_csv(path: Path, target: str, *, drop: Sequence[str] = (), delimiter: str = ",") -> Samples:
+def read_csv(
+    path: Path, target: str, *, drop: Sequence[str] = (), delimiter: str = ",", classes: bool = False
+) -> Samples:
     """The columns of a CSV file with a header line; ``target`` becomes y, the rest but ``drop`` X.
+
+    With ``classes`` the target may hold words, and is kept as text.
 
     Raises
     ------
@@ -60,13 +65,42 @@ def read_csv(path: Path, target: str, *, drop: Sequence[str] = (), delimiter: st
         raise InvalidInput(f"{path} has no column besides the target {target!r}; at least one input is needed")
     if len(rows) == 1:
         raise InvalidInput(f"{path} has a header and no data rows; at least two samples are needed")
+    place = header.index(target)
+    values = _numbers(path, rows, header, features if classes else kept, target)
+    if not classes:
+        return Samples(values[:, features], values[:, place], tuple(header[k] for k in features), target)
+    for line, cells in rows[1:]:
+        if cells[place].lower() in MISSING:
+            raise InvalidInput(f"{path}, line {line}: the class in column {target!r} is missing; remove the line")
+    y = np.array([cells[place] for _, cells in rows[1:]])
+    return Samples(values[:, features], y, tuple(header[k] for k in features), target)
+
+
+def read_features(path: Path, features: Sequence[str], *, delimiter: str = ",") -> np.ndarray:
+    """The named columns of a CSV file, in that order: (n, number of names).  Other columns are left unread.
+
+    Raises :class:`InvalidInput` as :func:`read_csv` does, and for columns that are not there.
+    """
+    rows = _rows(path, delimiter)
+    header = _header(path, rows, delimiter)
+    missing = [name for name in features if name not in header]
+    if missing:
+        raise InvalidInput(f"{path} lacks the column(s) {', '.join(map(repr, missing))} that the model was grown on")
+    places = [header.index(name) for name in features]
+    return _numbers(path, rows, header, places, "")[:, places]
+
+
+def _numbers(
+    path: Path, rows: list[tuple[int, list[str]]], header: list[str], kept: Sequence[int], target: str
+) -> np.ndarray:
+    """The columns ``kept`` of all data rows as numbers: (n, number of columns), the others undefined."""
     values = np.empty((len(rows) - 1, len(header)))
     for i, (line, cells) in enumerate(rows[1:]):
         if len(cells) != len(header):
             raise InvalidInput(f"{path}, line {line}: {len(cells)} values for {len(header)} columns; repair that line")
         for k in kept:
             values[i, k] = _number(cells[k], path, line, header[k], is_target=header[k] == target)
-    return Samples(values[:, features], values[:, header.index(target)], tuple(header[k] for k in features), target)
+    return values
 
 
 def _rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
@@ -107,7 +141,7 @@ def _number(cell: str, path: Path, line: int, column: str, *, is_target: bool) -
         )
     if not _is_number(cell):
         remedy = (
-            "recode the target as a number, two classes as 0 and 1 for --loss logistic"
+            "recode the target as a number, or pass --classify if it holds classes"
             if is_target
             else "encode categories as columns of 0 and 1, one a category, "
             f"or leave the column out with --drop {column}"

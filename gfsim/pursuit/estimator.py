@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unknown_name
+from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
-from gfsim.pursuit.minimise import Minimiser
+from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
+from gfsim.pursuit.fit import Fitter, make_fitter
+from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
+from gfsim.pursuit.network import Network
+from gfsim.pursuit.preparation import Scaling, merged, split_rows
+from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.risk import make_risk
+from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
+from gfsim.pursuit.stopping import default_rules
+
+if TYPE_CHECKING:
+    import torch
+
+REFIT_RUNS = 5
+"""Runs of the fitter that the refit on all samples may take."""
+
+MODES = ("pursuit", "paper")
+CANDIDATES: dict[str, type[Paths]] = {"paths": Paths, "neurons": SingleNeurons, "random": RandomDirections}
+SELECTIONS: dict[str, Any] = {"trials": Trials, "decrease": LargestDecrease, "ncf": LargestNCF}
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Checked arrays: X (n, d), Y (n, K) as the risk wants it, weights (n,), groups to split by (or None)."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    weights: np.ndarray
 
 
 class _NeuronPursuit(BaseEstimator):
     """What regressor and classifier share."""
-
-    _loss = "square"
 
     def __init__(
         self,
@@ -28,117 +55,338 @@ class _NeuronPursuit(BaseEstimator):
         activation: Any = "relu",
         p: int | None = None,
         alpha: float | None = None,
-        reduction: str = "mean",
-        delta0: float = 0.2,
-        delta: float = 0.03,
-        minimiser: str | Minimiser = "descent",
-        polish: bool = True,
-        starts: int = 64,
-        tie_rtol: float = 1e-4,
-        mirror_rtol: float = 5e-2,
-        trials: int = 1,
-        trial_sigmas: float = 1.0,
-        max_neurons: int = 20,
-        loss_rtol: float = 1e-8,
-        ncf_tol: float = 1e-9,
-        patience: int = 6,
-        on_worse: str = "keep",
-        bias: bool = False,
+        mode: str = "pursuit",
+        max_neurons: int | None = None,
+        l2: str | float = "auto",
+        validation_fraction: float = 0.2,
+        patience: int | None = None,
+        permutations: int = 19,
+        refit: bool = True,
+        candidates: str | Candidates = "paths",
+        selection: str | Selection = "trials",
+        fitter: str | Fitter = "auto",
+        standardise: bool | None = None,
+        bias: bool | None = None,
+        warm_start: bool = False,
         random_state: Any = None,
         progress: bool = False,
         callback: Callable[..., object] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.hidden_layers = hidden_layers
         self.activation = activation
         self.p = p
         self.alpha = alpha
-        self.reduction = reduction
-        self.delta0 = delta0
-        self.delta = delta
-        self.minimiser = minimiser
-        self.polish = polish
-        self.starts = starts
-        self.tie_rtol = tie_rtol
-        self.mirror_rtol = mirror_rtol
-        self.trials = trials
-        self.trial_sigmas = trial_sigmas
+        self.mode = mode
         self.max_neurons = max_neurons
-        self.loss_rtol = loss_rtol
-        self.ncf_tol = ncf_tol
+        self.l2 = l2
+        self.validation_fraction = validation_fraction
         self.patience = patience
-        self.on_worse = on_worse
+        self.permutations = permutations
+        self.refit = refit
+        self.candidates = candidates
+        self.selection = selection
+        self.fitter = fitter
+        self.standardise = standardise
         self.bias = bias
+        self.warm_start = warm_start
         self.random_state = random_state
         self.progress = progress
         self.callback = callback
+        self.settings = settings
 
-    def _config(self) -> PursuitConfig:
-        names = PursuitConfig.__dataclass_fields__
-        return PursuitConfig(loss=self._loss, **{name: getattr(self, name) for name in names if name != "loss"})
+    # -- fitting -----------------------------------------------------------------------------------
 
-    def _inputs(self, X: np.ndarray) -> np.ndarray:
-        return np.column_stack([X, np.ones(len(X))]) if self.bias else X
+    def _grow(self, data: _Data, validation: _Data | None, risk: str, groups: np.ndarray | None) -> None:
+        """The default mode: grow, choose, refit; sets the fitted attributes."""
+        config, grid = self._config(), self._grid(risk)
+        warm = self.network_ if self.warm_start and hasattr(self, "network_") else None
+        if warm is not None:
+            self._check_warm(warm, data, config)
+            scaling = self._scaling
+        else:
+            scaling = Scaling.of(
+                data.X,
+                data.Y,
+                data.weights,
+                standardise=self._chosen("standardise"),
+                targets=risk == "square",
+                bias=self._chosen("bias"),
+            )
+        full = _problem(data, scaling, risk)
+        rng = _generator(self.random_state)
+        train, held = full, None if validation is None else _problem(validation, scaling, risk)
+        if validation is None:
+            fraction = self._fraction()
+            split = split_rows(len(data.X), fraction, rng, groups)
+            held = full.rows(split.validation) if len(split.validation) else None
+            train = full.rows(split.train) if held is not None else full
+        growth = grow_over_l2(
+            train,
+            config,
+            grid,
+            seed=int(rng.integers(2**31)),
+            validation=held,
+            start=warm,
+            callback=self.callback,
+            verbose=self.progress,
+        )
+        net = growth.net
+        if self.refit and validation is None and held is not None and growth.ending != "interrupted":
+            # a network without neurons has nothing to fit but its constant
+            net = _refitted(net, full.with_l2(growth.l2), make_fitter(self.fitter), growth.loss_goal)
+        self.growth_: Growth = growth
+        self.history_ = growth.history
+        self.stop_: str = growth.ending
+        self.message_ = growth.message
+        self.l2_ = growth.l2
+        self.validation_loss_ = growth.validation
+        self._set_network(net, scaling)
 
-    def _pursue(self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None, y_val: np.ndarray | None) -> None:
+    def _follow_paper(self, data: _Data, validation: _Data | None, loss: str) -> None:
+        """``mode="paper"``: the published algorithm on the data as they are."""
+        if float(np.ptp(data.weights)) > 0:
+            raise InvalidInput("mode = 'paper' knows no sample weights; leave them out, or take mode = 'pursuit'")
+        if data.Y.shape[1] > 1 and loss == "logistic":
+            raise InvalidInput("mode = 'paper' separates two classes only; take mode = 'pursuit' for more")
+        given = {"max_neurons": self.max_neurons, "patience": self.patience}
+        config = PursuitConfig(
+            **{
+                "hidden_layers": self.hidden_layers,
+                "activation": self.activation,
+                "p": self.p,
+                "alpha": self.alpha,
+                "loss": loss,
+                **{name: value for name, value in given.items() if value is not None},
+                **dict(self.settings or {}),
+            }
+        )
+        scaling = Scaling.of(
+            data.X,
+            data.Y,
+            data.weights,
+            standardise=self._chosen("standardise"),
+            targets=loss == "square",
+            bias=self._chosen("bias"),
+        )
+
+        def labels(Y: np.ndarray) -> np.ndarray:
+            return 2.0 * Y - 1.0 if loss == "logistic" else scaling.targets(Y)
+
         result = pursue(
-            self._inputs(X),
-            y,
-            self._config(),
+            scaling.inputs(data.X),
+            labels(data.Y),
+            config,
             rng=_generator(self.random_state),
-            X_val=None if X_val is None else self._inputs(X_val),
-            y_val=y_val,
+            X_val=None if validation is None else scaling.inputs(validation.X),
+            y_val=None if validation is None else labels(validation.Y),
             progress=self.progress,
             callback=self.callback,
         )
         self.result_: PursuitResult = result
-        self.model_ = result.model
-        self.weights_ = result.weights
         self.history_ = result.record.rows()
-        self.n_iter_ = len(result.record.minimisations)
+        self.stop_, self.message_ = result.stop.reason, result.stop.message
+        activation = result.model.activation
+        if not isinstance(activation, HomogeneousActivation):
+            raise InvalidInput(f"{activation.name} is not homogeneous")
+        net = Network(tuple(result.model.unpack(result.weights)), np.zeros(0), activation)
+        self._set_network(net, scaling)
+
+    def _set_network(self, net: Network, scaling: Scaling) -> None:
+        self.network_ = net
+        self._scaling = scaling
+        self.model_, self.weights_ = net.feed_forward()
+        self.n_neurons_ = net.n_neurons
+        self.n_iter_ = max(1, len(self.history_))
+
+    def _config(self) -> GrowthConfig:
+        candidates, selection = self.candidates, self.selection
+        if isinstance(candidates, str):
+            if candidates not in CANDIDATES:
+                raise unknown_name("candidates", candidates, CANDIDATES)
+            candidates = CANDIDATES[candidates]()
+        if isinstance(selection, str):
+            if selection not in SELECTIONS:
+                raise unknown_name("selection", selection, SELECTIONS)
+            selection = SELECTIONS[selection]()
+        max_neurons = 50 if self.max_neurons is None else self.max_neurons
+        patience = 8 if self.patience is None else self.patience
+        values: dict[str, Any] = {
+            "hidden_layers": self.hidden_layers,
+            "activation": self.activation,
+            "p": self.p,
+            "alpha": self.alpha,
+            "fit_intercept": self._chosen("bias"),
+            "candidates": candidates,
+            "selection": selection,
+            "fitter": self.fitter,
+            "rules": default_rules(max_neurons, patience, self.permutations),
+        }
+        known = GrowthConfig.__dataclass_fields__
+        for name in self.settings or {}:
+            if name not in known:
+                raise unknown_name("setting of mode 'pursuit'", name, known)
+        return GrowthConfig(**(values | dict(self.settings or {})))
+
+    def _grid(self, risk: str) -> tuple[float, ...]:
+        if isinstance(self.l2, str):
+            if self.l2 != "auto":
+                raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
+            return L2_GRID if risk == "square" else L2_GRID_CLASSES
+        if isinstance(self.l2, bool) or not np.isfinite(self.l2) or self.l2 < 0:
+            raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
+        return (float(self.l2),)
+
+    def _fraction(self) -> float:
+        fraction = self.validation_fraction
+        if isinstance(fraction, bool) or not 0 <= fraction < 1:
+            raise InvalidInput(f"validation_fraction = {fraction!r}; it must be >= 0 (0: no validation) and < 1")
+        return float(fraction)
+
+    def _chosen(self, name: str) -> bool:
+        """``bias`` or ``standardise``, by default as the mode has it."""
+        value = getattr(self, name)
+        if value is None:
+            return bool(self.mode == "pursuit")
+        return bool(value)
+
+    def _check_warm(self, net: Network, data: _Data, config: GrowthConfig) -> None:
+        wanted = (data.X.shape[1] + self._scaling.bias, config.hidden_layers, data.Y.shape[1])
+        found = (net.widths[0], net.depth - 1, net.n_outputs)
+        if wanted != found or config.resolved_activation() != net.activation:
+            raise InvalidInput(
+                f"warm_start goes on from a network of {found[0]} inputs, {found[1]} hidden layers, {found[2]} outputs "
+                f"({net.activation.name}); these data and settings need {wanted[0]}, {wanted[1]}, {wanted[2]} "
+                f"({config.resolved_activation().name}): set warm_start = False"
+            )
+
+    def _check_mode(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("mode", self.mode, MODES)
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        _refuse_categories(X)
+        inputs, labels = validate_data(self, X, y, dtype=np.float64, **options)
+        weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
+        if len(inputs) < 2:
+            raise InvalidInput(f"n_samples={len(inputs)}: growing a network needs at least 2 samples")
+        return inputs, labels, weights
+
+    # -- using -------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> np.ndarray:
+        """Network outputs in the target's units: (n, K)."""
         check_is_fitted(self)
-        return self.result_.predict(self._inputs(validate_data(self, X, reset=False, dtype=np.float64)))
+        _refuse_categories(X)
+        inputs = validate_data(self, X, reset=False, dtype=np.float64)
+        step = max(1, 4_000_000 // max(inputs.shape[1], 1))
+        parts = [self.network_.outputs(self._scaling.inputs(inputs[k : k + step])) for k in range(0, len(inputs), step)]
+        return self._scaling.outputs(np.concatenate(parts))
+
+    def to_torch(self) -> torch.nn.Module:
+        """A plain float64 module of ``torch.nn.Linear`` layers from raw X to the target's units (classes: logits).
+
+        Its ``config`` holds what its class needs to be made again before ``load_state_dict``; see
+        :class:`gfsim.pursuit.torch_module.GrownNetwork`.
+        """
+        check_is_fitted(self)
+        from gfsim.pursuit.torch_module import GrownNetwork
+
+        return GrownNetwork.of(self._scaling, self.network_)
+
+    def plot_history(self, ax: Any = None) -> Any:
+        """Loss and validation loss against neurons; returns the matplotlib axes."""
+        check_is_fitted(self)
+        from gfsim.pursuit.plots import plot_history
+
+        return plot_history(self.history_, ax)
+
+    def plot_network(self, ax: Any = None) -> Any:
+        """Units and weights of the grown network; returns the matplotlib axes."""
+        check_is_fitted(self)
+        from gfsim.pursuit.plots import plot_network
+
+        return plot_network(self.network_, getattr(self, "feature_names_in_", None), bias=self._scaling.bias, ax=ax)
 
 
 class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
-    """Regression by Neuron Pursuit with the square loss.
+    """Regression by Neuron Pursuit with the square loss; one or several outputs.
 
     Parameters
     ----------
-    hidden_layers, activation, p, alpha, reduction, delta0, delta, minimiser, polish, starts, tie_rtol, mirror_rtol, \
-trials, trial_sigmas, max_neurons, loss_rtol, ncf_tol, patience, on_worse
-        As in :class:`gfsim.pursuit.algorithm.PursuitConfig`.
-    bias : bool
-        Append a constant input 1; the networks themselves have no biases.
+    hidden_layers : int
+    activation, p, alpha
+        s(z) = max(z, alpha z)^p: ``"relu"``, ``"square"``, ``"leaky"``, ``"linear"`` or an activation object.
+    mode : "pursuit" or "paper"
+        ``"paper"`` is the published algorithm (:func:`gfsim.pursuit.algorithm.pursue`): no scaling, no
+        intercept, no penalty, no validation unless given to ``fit``; the parameters from ``l2`` to
+        ``fitter`` do not apply there.
+    max_neurons : int, optional
+        Hidden neurons in all.  None: 50, in paper mode 20.
+    l2 : float or "auto"
+        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5
+        in place of 0, as separated classes have no minimum without a penalty) on validation data.
+    validation_fraction : float
+        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.
+    patience : int, optional
+        Additions without a better validation loss.  None: 8, in paper mode 6.
+    permutations : int
+        Of the residuals, for the test whether the best candidate beats noise; 0 for no such test.
+    refit : bool
+        Fit the chosen network's weights on all samples at the end.
+    candidates : "paths", "neurons", "random" or an object of :mod:`gfsim.pursuit.candidates`
+    selection : "trials", "decrease", "ncf" or an object of :mod:`gfsim.pursuit.selection`
+    fitter : "auto", "lm", "lbfgs", "flow" or an object of :mod:`gfsim.pursuit.fit`
+    standardise : bool, optional
+        Inputs and targets to mean 0 and deviation 1 inside.  None: as the mode has it (paper: no).
+    bias : bool, optional
+        A constant input and an output intercept (paper mode: the input only, and by default neither).
+    warm_start : bool
+        ``fit`` goes on from the present network, with the present scaling.
     random_state : None, int, numpy RandomState or Generator
-        Starts of the NCF maximisations.
     progress : bool
-        Progress bars on standard error.
-    callback : function of (step, model, weights), optional
-        See :func:`gfsim.pursuit.algorithm.pursue`; it sees the network while it grows.
+        Lines (paper mode: bars) on standard error.
+    callback : callable, optional
+        ``callback(row, network)`` after every addition (paper mode: see ``pursue``); growth ends when it
+        returns False.  If it raises, the best network so far is kept and a warning says so.
+    settings : mapping, optional
+        Further fields of :class:`gfsim.pursuit.growth.GrowthConfig`, or in paper mode of
+        :class:`gfsim.pursuit.algorithm.PursuitConfig`.
 
     Attributes
     ----------
-    result_ : PursuitResult
-    model_ : FeedForward
-    weights_ : (P,)
+    network_ : Network
+    model_, weights_ : FeedForward and its weights (P,), without the output intercept
     history_ : list of dict
-        One row a minimisation: widths, layer of the new neuron, NCF values, losses, ...
-    n_iter_ : int
-        Number of minimisations.
-    n_features_in_ : int
+        One row an addition (paper mode: a minimisation).
+    stop_, message_ : str
+        Why growth ended.
+    n_neurons_, n_iter_, n_features_in_ : int
+    l2_, validation_loss_ : float
+        Of the network before the refit (default mode).
+    growth_ or result_ : Growth or PursuitResult
     """
 
-    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> NeuronPursuitRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NeuronPursuitRegressor:
         """Grow a network on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
 
-        With ``X_val`` and ``y_val`` growth stops when the validation loss does, and the best network is kept.
+        ``X_val`` and ``y_val`` take the place of a random part of the samples as validation data.
         """
-        inputs, labels = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
+        self._check_mode()
+        inputs, labels, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True)
         self._flat = np.ndim(labels) == 1
-        val = None if X_val is None else validate_data(self, X_val, reset=False, dtype=np.float64)
-        self._pursue(inputs, labels, val, y_val)
+        Y = np.asarray(labels, dtype=np.float64).reshape(len(inputs), -1)
+        held = None
+        if _both(X_val, y_val):
+            X_held = validate_data(self, X_val, reset=False, dtype=np.float64)
+            Y_held = np.asarray(y_val, dtype=np.float64).reshape(len(X_held), -1)
+            held = _Data(X_held, _finite(Y_held, "y_val"), np.ones(len(X_held)))
+        if self.mode == "paper":
+            self._follow_paper(_Data(inputs, Y, weights), held, "square")
+        else:
+            self._grow(_Data(*merged(inputs, Y, weights)), held, "square", None)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -153,50 +401,112 @@ trials, trial_sigmas, max_neurons, loss_rtol, ncf_tol, patience, on_worse
 
 
 class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
-    """Two-class classification by Neuron Pursuit with the logistic loss.
+    """Classification by Neuron Pursuit.
 
-    Parameters as for :class:`NeuronPursuitRegressor`; further fitted attribute ``classes_`` (2,).
+    Two classes: the logistic loss, one output.  More: the softmax, the likelihood of all classes at
+    once, rather than one against the rest, whose separate models give no probabilities.
+
+    Parameters and attributes as for :class:`NeuronPursuitRegressor`; further ``classes_`` (n_classes,).
     """
 
-    _loss = "logistic"
-
-    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> NeuronPursuitClassifier:
-        """Grow a network on X (n_samples, n_features) and two-class labels y (n_samples,)."""
-        inputs, labels = validate_data(self, X, y, dtype=np.float64)
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) != 2:
-            raise InvalidInput(
-                f"y holds {len(self.classes_)} class(es), {type_of_target(labels)}. Only binary classification is "
-                "supported: the logistic loss separates exactly two classes; encode one-against-rest problems"
-            )
-        val = None if X_val is None else validate_data(self, X_val, reset=False, dtype=np.float64)
-        self._pursue(inputs, self._signs(labels), val, None if y_val is None else self._signs(np.asarray(y_val)))
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NeuronPursuitClassifier:
+        """Grow a network on X (n_samples, n_features) and labels y (n_samples,); validation data as for regression."""
+        self._check_mode()
+        check_classification_targets(y)
+        inputs, labels, weights = self._checked(X, y, sample_weight)
+        check_classification_targets(labels)
+        seen = np.unique(labels[weights > 0])
+        if len(seen) < 2:
+            raise InvalidInput(f"y holds {len(seen)} class: {list(seen)}; a classifier needs at least two classes")
+        self.classes_ = seen
+        live = weights > 0
+        data = _Data(inputs[live], self._codes(labels[live]), weights[live])
+        held = None
+        if _both(X_val, y_val):
+            X_held = validate_data(self, X_val, reset=False, dtype=np.float64)
+            held = _Data(X_held, self._codes(np.asarray(y_val)), np.ones(len(X_held)))
+        if self.mode == "paper":
+            self._follow_paper(data, held, "logistic")
+        else:
+            data = _Data(*merged(data.X, data.Y, data.weights))
+            groups = data.Y.argmax(axis=1) if data.Y.shape[1] > 1 else data.Y[:, 0]
+            self._grow(data, held, "logistic" if len(self.classes_) == 2 else "softmax", groups)
         return self
 
-    def _signs(self, labels: np.ndarray) -> np.ndarray:
+    def _codes(self, labels: np.ndarray) -> np.ndarray:
+        """0 and 1 for two classes (n, 1), else one-hot (n, K)."""
         unknown = ~np.isin(labels, self.classes_)
         if unknown.any():
             raise InvalidInput(f"label {labels[unknown][0]!r} is not one of the classes {list(self.classes_)}")
-        return np.where(labels == self.classes_[1], 1.0, -1.0)
+        place = np.searchsorted(self.classes_, labels)
+        return place[:, None].astype(float) if len(self.classes_) == 2 else np.eye(len(self.classes_))[place]
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """H(x; w), positive for ``classes_[1]``: (n_samples,)."""
-        return self._outputs(X)[:, 0]
+        """Log-odds of ``classes_[1]``: (n_samples,); with more classes one score each: (n_samples, n_classes)."""
+        out = self._outputs(X)
+        return out[:, 0] if len(self.classes_) == 2 else out
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the two classes: (n_samples, 2)."""
-        margin = self.decision_function(X)
-        return np.column_stack([expit(-margin), expit(margin)])
+        """Probabilities: (n_samples, n_classes)."""
+        score = self.decision_function(X)
+        return np.column_stack([expit(-score), expit(score)]) if score.ndim == 1 else softmax(score, axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predicted classes: (n_samples,)."""
-        positive = self.decision_function(X) > 0
-        return self.classes_[positive.astype(int)]
+        score = self.decision_function(X)
+        return self.classes_[(score > 0).astype(int) if score.ndim == 1 else score.argmax(axis=1)]
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
+
+def _problem(data: _Data, scaling: Scaling, risk: str) -> Problem:
+    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), data.weights / data.weights.sum(), make_risk(risk))
+
+
+def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:
+    """``net`` fitted to all samples; runs that their budget cut short are continued while they pay."""
+    loss = problem.loss(net)
+    for _ in range(REFIT_RUNS):
+        fit = fitter.run(problem, net, goal=goal)
+        paid = fit.reason == "budget" and fit.loss < (1 - 1e-3) * loss
+        net, loss = fit.net, fit.loss
+        if not paid:
+            break
+    return net.balanced()
+
+
+def _both(X_val: Any, y_val: Any) -> bool:
+    if (X_val is None) != (y_val is None):
+        raise InvalidInput("X_val and y_val go together: pass both or neither")
+    return X_val is not None
+
+
+def _finite(Y: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(Y).all():
+        raise InvalidInput(f"{name} holds NaN or infinity; drop such rows first")
+    return Y
+
+
+def _refuse_categories(X: Any) -> None:
+    """Columns of a DataFrame that hold no numbers, named, with a remedy."""
+    kinds = getattr(X, "dtypes", None)
+    if kinds is None or not hasattr(kinds, "items"):
+        return
+    words = [str(name) for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
+    words = [name for name in words if not _numeric(X[name])]
+    if words:
+        raise InvalidInput(
+            f"column(s) {', '.join(map(repr, words[:5]))} hold categories; encode them first, for instance by "
+            "sklearn.preprocessing.OneHotEncoder in a pipeline, or drop them"
+        )
+
+
+def _numeric(column: Any) -> bool:
+    try:
+        np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return str(getattr(column, "dtype", "")) != "category"
 
 
 def _generator(random_state: Any) -> np.random.Generator:

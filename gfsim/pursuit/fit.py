@@ -1,0 +1,256 @@
+"""Minimise the loss of a grown network: Levenberg-Marquardt, L-BFGS, or the gradient flow.
+
+The published algorithm follows the flow (:mod:`gfsim.pursuit.minimise`); the methods here go to a
+minimum as fast as they can.  None ever returns a larger loss than that of its start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from gfsim.arrays import positive, whole_number
+from gfsim.errors import InvalidInput, unknown_name
+from gfsim.pursuit.network import Network
+from gfsim.pursuit.problem import Problem
+
+FitReason = Literal["stationary", "loss", "budget", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How a minimisation ended.
+
+    Attributes
+    ----------
+    net : Network
+    loss : float
+        With the penalty.
+    steps : int
+        Accepted steps.
+    reason : str
+        ``stationary``, ``loss`` (the goal is reached), ``budget``, ``failed`` (nothing lower was found).
+    """
+
+    net: Network = field(repr=False)
+    loss: float
+    steps: int
+    reason: FitReason
+
+
+class Fitter(Protocol):
+    """A way down; ``steps`` overrides its own budget, for short trials."""
+
+    def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit: ...
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Damped Gauss-Newton; generalised Gauss-Newton for logistic and softmax.
+
+    Solves (A + damping D) step = -g with A = sum_i v_i J_i' l''_i J_i and D the diagonal of A, raised to a small
+    part of its mean (a plain diagonal would leave almost dead neurons undamped).
+
+    Parameters
+    ----------
+    steps : int
+        Most accepted steps.
+    rtol : float
+        Stop after ``flat`` steps in a row that each lower the loss by less than this relatively: next to a
+        saddle the first steps are short, so one short step is no sign of arrival.
+    flat : int
+    """
+
+    steps: int = 80
+    rtol: float = 1e-7
+    flat: int = 6
+
+    def __post_init__(self) -> None:
+        whole_number(self.steps, "steps")
+        whole_number(self.flat, "flat")
+        positive(self.rtol, "rtol")
+
+    def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+        budget = self.steps if steps is None else steps
+        theta, damping = net.theta, 1e-2
+        loss, g, A = problem.gauss_newton(net)
+        done = short = 0
+        reason: FitReason = "budget"
+        while done < budget:
+            if loss <= goal:
+                reason = "loss"
+                break
+            moved = False
+            D = np.diag(A).copy()
+            D = np.maximum(D, 1e-6 * float(D.mean()) + 1e-300)
+            while damping < 1e12:
+                step = _solve(A, damping * D, g)
+                if step is not None:
+                    trial = net.with_theta(theta + step)
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        new = problem.loss(trial)
+                    if new < loss:
+                        moved = True
+                        break
+                damping *= 4.0
+            if not moved:
+                reason = "stationary" if done else "failed"
+                break
+            expected = -float(g @ step) - 0.5 * float(step @ (A @ step))
+            ratio = (loss - new) / expected if expected > 0 else 1.0
+            damping = max(damping * (0.1 if ratio > 0.75 else 0.5 if ratio > 0.25 else 2.0), 1e-14)
+            short = short + 1 if loss - new < self.rtol * loss else 0
+            theta, net, done = theta + step, trial, done + 1
+            if short >= self.flat:
+                loss, reason = new, "stationary"
+                break
+            loss, g, A = problem.gauss_newton(net)
+        if loss <= goal:
+            reason = "loss"
+        return Fit(net, loss, done, reason)
+
+
+def _solve(A: np.ndarray, D: np.ndarray, g: np.ndarray) -> np.ndarray | None:
+    """-(A + diag D)^-1 g, scaled to a unit diagonal first; None where it is not positive definite."""
+    scale = 1.0 / np.sqrt(np.diag(A) + D)
+    M = scale[:, None] * A * scale
+    M[np.diag_indices_from(M)] = 1.0
+    try:
+        step = -scale * cho_solve(cho_factor(M, check_finite=False), scale * g, check_finite=False)
+    except LinAlgError:
+        return None
+    return step if np.isfinite(step).all() else None
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """scipy's L-BFGS-B: memory and cost linear in samples and parameters.
+
+    Parameters
+    ----------
+    steps : int
+    rtol : float
+        Relative decrease of the loss at which it stops.
+    """
+
+    steps: int = 300
+    rtol: float = 1e-9
+
+    def __post_init__(self) -> None:
+        whole_number(self.steps, "steps")
+        positive(self.rtol, "rtol")
+
+    def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+        from scipy.optimize import minimize
+
+        start = problem.loss(net)
+        if start <= goal or start == 0.0:
+            return Fit(net, start, 0, "loss")
+        best = (start, net.theta)
+
+        def function(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal best
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss, g = problem.loss_and_gradient(net.with_theta(theta))
+            if not (np.isfinite(loss) and np.isfinite(g).all()):
+                return 1e30, np.zeros_like(g)
+            if loss < best[0]:
+                best = (loss, theta.copy())
+            # in units of the first loss: scipy's stopping rules are absolute
+            return loss / start, g / start
+
+        def look(intermediate_result: Any) -> None:
+            if intermediate_result.fun * start <= goal:
+                raise StopIteration
+
+        end = minimize(
+            function,
+            net.theta,
+            jac=True,
+            method="L-BFGS-B",
+            callback=look,
+            options={"maxiter": self.steps if steps is None else steps, "ftol": self.rtol, "gtol": 1e-12, "maxcor": 20},
+        )
+        loss, theta = best
+        reason: FitReason = "loss" if loss <= goal else "budget" if end.status == 1 else "stationary"
+        return Fit(net.with_theta(theta), loss, int(end.nit), "failed" if loss >= start else reason)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gradient flow itself, by the integrator of :mod:`gfsim.flow`: slow, and true to the theory.
+
+    For the square loss without penalty, intercept and sample weights.
+    """
+
+    t_end: float = 160.0
+    method: str = "LSODA"
+
+    def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+        from gfsim.objective import Objective
+        from gfsim.pursuit.minimise import FlowMinimiser
+
+        v = problem.weights
+        if problem.risk.name != "square" or problem.l2 or net.intercept.size or float(np.ptp(v)) > 1e-12 * v.max():
+            raise InvalidInput(
+                "the flow is that of the plain mean square loss: set l2 = 0, fit_intercept = False, pass no sample "
+                "weights, or take fitter = 'auto'"
+            )
+        model, w = net.feed_forward()
+        objective = Objective(model, problem.X, problem.Y, reduction="mean")
+        settings = {} if steps is None else {"max_steps": steps}
+        outcome = FlowMinimiser(t_end=self.t_end, method=self.method, **settings).run(objective, w, loss_goal=goal)
+        if not outcome.loss_after < outcome.loss_before:
+            return Fit(net, outcome.loss_before, 0, "failed")
+        reason: FitReason = {"stationary": "stationary", "loss": "loss"}.get(outcome.reason, "budget")  # type: ignore[assignment]
+        return Fit(net.with_theta(outcome.w), outcome.loss_after, outcome.steps, reason)
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """Levenberg-Marquardt while its normal equations are cheap, else L-BFGS.
+
+    Parameters
+    ----------
+    largest : float
+        Most multiplications, samples x outputs x parameters^2, of one normal matrix.
+    work : float
+        Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 10 steps.  A
+        network that grows is minimised again and again, so with many samples a short run each time is enough.
+    """
+
+    largest: float = 3e8
+    work: float = 3e9
+    second_order: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
+    first_order: LBFGS = field(default_factory=LBFGS)
+
+    def cheap(self, problem: Problem, net: Network) -> bool:
+        """Whether Levenberg-Marquardt is used."""
+        return problem.n_samples * problem.n_outputs * float(net.n_params) ** 2 <= self.largest
+
+    def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+        if self.cheap(problem, net):
+            return self.second_order.run(problem, net, goal=goal, steps=steps)
+        if steps is None:
+            steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 10, self.first_order.steps))
+        return self.first_order.run(problem, net, goal=goal, steps=steps)
+
+
+_NAMED: dict[str, type[Automatic] | type[LevenbergMarquardt] | type[LBFGS] | type[Flow]] = {
+    "auto": Automatic,
+    "lm": LevenbergMarquardt,
+    "lbfgs": LBFGS,
+    "flow": Flow,
+}
+
+
+def make_fitter(fitter: str | Fitter) -> Fitter:
+    """A fitter by name (``auto``, ``lm``, ``lbfgs``, ``flow``); an object is returned as it is."""
+    if not isinstance(fitter, str):
+        return fitter
+    if fitter not in _NAMED:
+        raise unknown_name("fitter", fitter, _NAMED)
+    return _NAMED[fitter]()

@@ -1,0 +1,453 @@
+"""Neuron Pursuit for use: grow a network from nothing, path by path, until the data ask for no more.
+
+docs/pursuit.md explains every part and what each is worth; :mod:`gfsim.pursuit.algorithm` is the
+algorithm as published.  One turn of the loop:
+
+1. propose directions: NCF maxima of single neurons and paths (:mod:`gfsim.pursuit.candidates`);
+2. choose one and let it enter (:mod:`gfsim.pursuit.selection`); if none lowers the loss, split a
+   neuron (:mod:`gfsim.pursuit.tidy`); if that does not either, stop;
+3. minimise (:mod:`gfsim.pursuit.fit`), prune, balance; a step that does not lower the loss is not taken;
+4. stop by one of the rules of :mod:`gfsim.pursuit.stopping`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gfsim.arrays import whole_number
+from gfsim.errors import InvalidInput, NotHomogeneous
+from gfsim.models.activation import Activation, HomogeneousActivation, make_activation
+from gfsim.pursuit.candidates import Candidate, Candidates, Paths
+from gfsim.pursuit.fit import Fit, Fitter, make_fitter
+from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
+from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules, permutation_null
+from gfsim.pursuit.tidy import Prune, Splitting, Thin
+
+Callback = Callable[[dict[str, Any], Network], object]
+
+EXPLAINED = 1e-6
+"""A validation loss below this part of a constant's counts as no noise."""
+
+L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
+"""Penalties that validation data choose from."""
+
+L2_GRID_CLASSES = (1e-5, 1e-4, 1e-3, 1e-2)
+"""The same for classes: separated ones have no minimum without a penalty."""
+
+
+@dataclass(frozen=True)
+class GrowthConfig:
+    """What a growth depends on besides data and random numbers; each part can be exchanged for another.
+
+    Parameters
+    ----------
+    hidden_layers : int >= 1
+    activation : str or HomogeneousActivation
+        ``relu``, ``square``, ``leaky``, ``linear`` with ``p`` and ``alpha``, or an object.
+    fit_intercept : bool
+        Train an output intercept with the weights.
+    candidates : Candidates
+    entry : Entry
+    selection : Selection
+    fitter : str or Fitter
+    rules : tuple of Rule
+    loss_rtol : float
+        The task counts as solved when the loss is this part of that of the best constant.
+    prune : Prune or None
+    rescue : Splitting or None
+    thin : Thin or None
+        Take out superfluous neurons at the end.
+    """
+
+    hidden_layers: int = 1
+    activation: str | Activation = "relu"
+    p: int | None = None
+    alpha: float | None = None
+    fit_intercept: bool = True
+    candidates: Candidates = field(default_factory=Paths)
+    entry: Entry = field(default_factory=LineSearch)
+    selection: Selection = field(default_factory=Trials)
+    fitter: str | Fitter = "auto"
+    rules: tuple[Rule, ...] = field(default_factory=lambda: default_rules(50, 8, 19))
+    loss_rtol: float = 1e-14
+    prune: Prune | None = field(default_factory=Prune)
+    rescue: Splitting | None = field(default_factory=Splitting)
+    thin: Thin | None = field(default_factory=Thin)
+
+    def __post_init__(self) -> None:
+        whole_number(self.hidden_layers, "hidden_layers")
+        if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
+            raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
+        make_fitter(self.fitter)
+        self.resolved_activation()
+
+    def resolved_activation(self) -> HomogeneousActivation:
+        activation = make_activation(self.activation, self.p, self.alpha)
+        if not isinstance(activation, HomogeneousActivation):
+            raise NotHomogeneous(
+                f"Neuron Pursuit follows NCFs, which need an activation max(z, alpha z)^p; {activation.name} is not one"
+            )
+        return activation
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A grown network and how it grew.
+
+    Attributes
+    ----------
+    net : Network
+        The best on validation data if there are any, else the last.
+    history : list of dict
+        One row an addition; see :meth:`_Grower._row`.
+    ending, message : str
+        Why growth stopped.
+    loss, validation : float
+        Of ``net``, without penalty; ``validation`` is NaN without validation data.
+    l2 : float
+    solved : bool
+        Whether the loss goal was reached.
+    null_loss, loss_goal : float
+        Of the best constant, and ``loss_rtol`` times that.
+    """
+
+    net: Network
+    history: list[dict[str, Any]] = field(repr=False)
+    ending: Ending
+    message: str
+    loss: float
+    validation: float
+    l2: float
+    solved: bool
+    null_loss: float
+    loss_goal: float
+
+
+def grow(
+    problem: Problem,
+    config: GrowthConfig,
+    *,
+    rng: np.random.Generator,
+    validation: Problem | None = None,
+    start: Network | None = None,
+    callback: Callback | None = None,
+    verbose: bool = False,
+) -> Growth:
+    """Grow a network on ``problem``.
+
+    Parameters
+    ----------
+    validation : Problem, optional
+        Growth stops and the returned network is chosen by its loss.
+    start : Network, optional
+        Grow on from this network instead of from nothing.
+    callback : function of (row, network), optional
+        After every addition; growth ends when it returns False.  If it raises, growth ends too, a warning
+        says so and the best network so far is returned.
+    verbose : bool
+        One line an addition on standard error.
+
+    Ctrl-C ends growth in the same way.
+    """
+    return _Grower(problem, config, rng, validation, start, callback, verbose).go()
+
+
+def grow_over_l2(
+    problem: Problem,
+    config: GrowthConfig,
+    grid: tuple[float, ...],
+    *,
+    seed: int,
+    validation: Problem | None,
+    start: Network | None = None,
+    callback: Callback | None = None,
+    verbose: bool = False,
+) -> Growth:
+    """Grow once for each penalty of ``grid``; the best on validation data is returned.
+
+    A network grown with a penalty is also fitted on without it, and what validates better is kept: a
+    penalty often finds the right neurons and then only holds their sizes back.  The search ends with
+    the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
+    Without validation data only the first penalty is used.
+    """
+    best: Growth | None = None
+    for k, l2 in enumerate(grid if validation is not None else grid[:1]):
+        found = grow(
+            problem.with_l2(l2),
+            config,
+            rng=np.random.default_rng([seed, k]),
+            validation=validation,
+            start=start,
+            callback=callback,
+            verbose=verbose,
+        )
+        if validation is not None and l2 > 0 and 0.0 in grid:
+            found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
+        if best is None or found.validation < best.validation:
+            best = found
+        if found.ending in ("callback", "interrupted"):
+            break
+        if validation is not None and best.validation <= EXPLAINED * best.null_loss:
+            break
+    if best is None:
+        raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
+    return _thinned(best, problem.with_l2(best.l2), validation, config)
+
+
+def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitter) -> Growth:
+    """``found`` fitted on without a penalty, if that validates better."""
+    goal = found.loss_goal
+    net = fitter.run(problem, found.net, goal=goal).net.balanced()
+    value = validation.data_loss(net)
+    if not value < found.validation:
+        return found
+    loss = problem.data_loss(net)
+    return replace(found, net=net, loss=loss, validation=value, l2=0.0, solved=loss <= goal)
+
+
+def _thinned(found: Growth, problem: Problem, validation: Problem | None, config: GrowthConfig) -> Growth:
+    """``found`` with as few neurons as do as well: that reach the goal again, or validate as well."""
+    if config.thin is None or found.ending == "interrupted" or not (found.solved or validation is not None):
+        return found
+
+    def good(net: Network, loss: float) -> bool:
+        if found.solved and loss - problem.penalty(net) > found.loss_goal:
+            return False
+        return validation is None or validation.data_loss(net) <= max(found.validation, 10.0 * found.loss_goal)
+
+    net = config.thin.apply(problem, found.net, fitter=make_fitter(config.fitter), good=good, goal=found.loss_goal)
+    if net is found.net:
+        return found
+    value = float("nan") if validation is None else validation.data_loss(net)
+    return replace(found, net=net, loss=problem.data_loss(net), validation=value)
+
+
+class _Grower:
+    """State of one growth."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: GrowthConfig,
+        rng: np.random.Generator,
+        validation: Problem | None,
+        start: Network | None,
+        callback: Callback | None,
+        verbose: bool,
+    ) -> None:
+        self.problem, self.config, self.rng, self.validation = problem, config, rng, validation
+        self.callback, self.verbose = callback, verbose
+        self.fitter = make_fitter(config.fitter)
+        c = problem.risk.constant(problem.Y, problem.weights)
+        empty = Network.empty(
+            problem.X.shape[1],
+            problem.n_outputs,
+            config.hidden_layers,
+            config.resolved_activation(),
+            c if config.fit_intercept else np.zeros(0),
+        )
+        self.net = empty if start is None else start
+        self.null_loss = problem.data_loss(empty)
+        self.goal = config.loss_rtol * self.null_loss
+        self.loss = problem.loss(self.net)
+        self.history: list[dict[str, Any]] = []
+        self.best = self.net
+        self.best_losses = np.zeros(0) if validation is None else validation.sample_losses(self.net)
+        self.waited = 0
+        self.began = time.perf_counter()
+
+    def go(self) -> Growth:
+        try:
+            ending, message = self._grow()
+        except KeyboardInterrupt:
+            ending, message = "interrupted", "interrupted; the best network so far is returned"
+        net = self.best if self.validation is not None else self.net
+        validation = float("nan") if self.validation is None else float(self.validation.weights @ self.best_losses)
+        loss = self.problem.data_loss(net)
+        return Growth(
+            net,
+            self.history,
+            ending,
+            message,
+            loss,
+            validation,
+            self.problem.l2,
+            loss <= self.goal,
+            self.null_loss,
+            self.goal,
+        )
+
+    def _grow(self) -> tuple[Ending, str]:
+        while True:
+            stop = self._ask(float("nan"), None)
+            if stop is not None:
+                return stop
+            kept = self.net.run(self.problem.X)
+            pull = self.problem.pull(kept.output)
+            found = self.config.candidates.propose(self.problem, self.net, kept, pull, self.rng)
+            null = _Null(self, kept)
+            stop = self._ask(found[0].predicted if found else 0.0, null) if found else None
+            if stop is not None:
+                return stop
+            entered = self._choose(found)
+            fit = None if entered is None else self._minimise(entered.net)
+            split_layer = 0
+            if fit is None and self.config.rescue is not None and self.net.n_neurons:
+                rescued = self.config.rescue.apply(
+                    self.problem, self.net, kept, pull, loss=self.loss, fitter=self.fitter, goal=self.goal
+                )
+                if rescued is not None:
+                    split_layer = rescued[0]
+                    fit = self._minimise(rescued[1])
+            if fit is None:
+                if not found:
+                    return "no_escape", f"every NCF vanishes at loss {self.loss:.4g}, and no split of a neuron helps"
+                return "no_improvement", f"no new neuron, path or split lowers the loss {self.loss:.6g}"
+            stop = self._take(fit, entered, split_layer, null)
+            if stop is not None:
+                return stop
+
+    # -- the steps ---------------------------------------------------------------------------------
+
+    def _ask(self, predicted: float, null: _Null | None) -> tuple[Ending, str] | None:
+        state = State(
+            loss=self.loss - self.problem.penalty(self.net),
+            goal=self.goal,
+            neurons=self.net.n_neurons,
+            crowding=self.net.n_params / self.problem.Y.size,
+            validated=self.validation is not None,
+            waited=self.waited,
+            predicted=predicted,
+            null=null if null is not None else lambda: float("nan"),
+        )
+        for rule in self.config.rules:
+            stop = rule(state)
+            if stop is not None:
+                return stop
+        return None
+
+    def _choose(self, found: list[Candidate]) -> Entered | None:
+        if not found:
+            return None
+        return self.config.selection.choose(
+            self.problem,
+            self.net,
+            found,
+            loss=self.loss,
+            entry=self.config.entry,
+            fitter=self.fitter,
+            goal=self.goal,
+        )
+
+    def _minimise(self, net: Network) -> Fit | None:
+        """The fit from ``net``, or None if it does not end below the present loss by more than rounding."""
+        fit = self.fitter.run(self.problem, net, goal=self.goal)
+        return fit if fit.loss < self.loss * (1 - 1e-9) - 1e-16 * self.null_loss else None
+
+    def _take(self, fit: Fit, entered: Entered | None, split_layer: int, null: _Null) -> tuple[Ending, str] | None:
+        before, self.loss = self.loss, fit.loss
+        net = fit.net
+        if self.config.prune is not None:
+            net = self.config.prune.apply(self.problem, net)
+        self.net = net.balanced()
+        self.loss = self.problem.loss(self.net)
+        value = self._judge(self.net)
+        row = self._row(fit, entered if not split_layer else None, split_layer, before, value, null.value)
+        self.history.append(row)
+        if self.verbose:
+            print(_line(row), file=sys.stderr)
+        return self._tell(row)
+
+    def _tell(self, row: dict[str, Any]) -> tuple[Ending, str] | None:
+        if self.callback is None:
+            return None
+        try:
+            answer = self.callback(dict(row), self.net)
+        except Exception as exc:
+            message = f"the callback raised {type(exc).__name__}: {exc}; the best network so far is returned"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return "callback", message
+        return ("callback", "the callback returned False") if answer is False else None
+
+    def _judge(self, net: Network) -> float:
+        """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
+
+        Beyond chance: by more than the standard error of the difference over the validation samples.  A
+        larger network that is better by luck only would be preferred otherwise, and patience never end.
+        """
+        if self.validation is None:
+            return float("nan")
+        v = self.validation.weights
+        losses = self.validation.sample_losses(net)
+        difference = losses - self.best_losses
+        mean = float(v @ difference)
+        error = float(np.sqrt(v**2 @ (difference - mean) ** 2))
+        if mean < -error:
+            self.best, self.best_losses, self.waited = net, losses, 0
+        else:
+            self.waited += 1
+        return float(v @ losses)
+
+    def _row(
+        self,
+        fit: Fit,
+        entered: Entered | None,
+        split_layer: int,
+        before: float,
+        validation: float,
+        null: float,
+    ) -> dict[str, Any]:
+        """Losses include the penalty, except ``train``; decreases are of the loss with it."""
+        c = None if entered is None else entered.candidate
+        nan = float("nan")
+        return {
+            "addition": len(self.history) + 1,
+            "kind": "split" if c is None else "path" if c.n_neurons > 1 else "neuron",
+            "layers": (split_layer, split_layer) if c is None else (c.first, c.last),
+            "hidden": self.net.hidden_widths,
+            "neurons": self.net.n_neurons,
+            "parameters": self.net.n_params,
+            "ncf": nan if c is None else c.ncf,
+            "share": nan if c is None else c.share,
+            "null": null,
+            "predicted": nan if c is None else c.predicted,
+            "entered": nan if entered is None else before - entered.loss_entered,
+            "decrease": before - self.loss,
+            "loss": self.loss,
+            "train": self.loss - self.problem.penalty(self.net),
+            "validation": validation,
+            "l2": self.problem.l2,
+            "steps": fit.steps,
+            "reason": fit.reason,
+            "seconds": time.perf_counter() - self.began,
+        }
+
+
+class _Null:
+    """The permutation null at one network, computed at most once and only when a rule asks."""
+
+    def __init__(self, grower: _Grower, kept: Kept) -> None:
+        self.grower, self.kept, self.value = grower, kept, float("nan")
+
+    def __call__(self) -> float:
+        g = self.grower
+        if np.isnan(self.value):
+            permutations = next((r.permutations for r in g.config.rules if isinstance(r, NoiseOnly)), 19)
+            self.value = permutation_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
+        return self.value
+
+
+def _line(row: dict[str, Any]) -> str:
+    first, last = row["layers"]
+    where = f"layer {first}" if first == last else f"layers {first}-{last}"
+    text = f"{row['kind']} in {where}: hidden {row['hidden']}, loss {row['loss']:.4g}"
+    return text + (f", validation {row['validation']:.4g}" if np.isfinite(row["validation"]) else "")

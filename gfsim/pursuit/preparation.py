@@ -1,0 +1,133 @@
+"""From a user's arrays to a :class:`Problem`: scales, the constant input, merged rows, the validation split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gfsim.errors import InvalidInput
+from gfsim.pursuit.network import Network
+
+MERGE_ENTRIES = 5_000_000
+"""Tables with at most this many entries are searched for rows that coincide."""
+
+LEAST_VALIDATION = 10
+"""With fewer validation samples than this their loss says nothing, and growth does without."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """x -> ((x - center) / scale, 1) and back for targets.
+
+    Attributes
+    ----------
+    center, scale : (n_features,)
+        Weighted mean and deviation; the scale of a constant column is one.
+    target_center, target_scale : (n_outputs,)
+        Zeros and ones for classes.
+    bias : bool
+        Whether a constant 1 is appended to the inputs.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    target_center: np.ndarray
+    target_scale: np.ndarray
+    bias: bool
+
+    @classmethod
+    def of(
+        cls, X: np.ndarray, Y: np.ndarray, weights: np.ndarray, *, standardise: bool, targets: bool, bias: bool
+    ) -> Scaling:
+        """Means and deviations of the columns of X, and of Y if ``targets``; nothing without ``standardise``."""
+        center, scale = _moments(X, weights) if standardise else (np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        if standardise and targets:
+            return cls(center, scale, *_moments(Y, weights), bias)
+        return cls(center, scale, np.zeros(Y.shape[1]), np.ones(Y.shape[1]), bias)
+
+    def inputs(self, X: np.ndarray) -> np.ndarray:
+        """What the network sees: (n, n_features (+ 1))."""
+        Z = np.empty((len(X), X.shape[1] + self.bias))
+        np.subtract(X, self.center, out=Z[:, : X.shape[1]])
+        Z[:, : X.shape[1]] /= self.scale
+        if self.bias:
+            Z[:, -1] = 1.0
+        return Z
+
+    def targets(self, Y: np.ndarray) -> np.ndarray:
+        return (Y - self.target_center) / self.target_scale
+
+    def outputs(self, q: np.ndarray) -> np.ndarray:
+        """Network outputs in the target's own units: (n, n_outputs)."""
+        return self.target_center + self.target_scale * q
+
+    def folded(self, net: Network) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """The same map from raw x to raw outputs as matrices, a bias of the first layer and one of the last.
+
+        Returns
+        -------
+        (matrices [W_1, ..., W_L], first (width_1,), last (n_outputs,))
+            Hidden layers without neurons hold one zero neuron.
+        """
+        model, w = net.feed_forward()
+        matrices = [W.copy() for W in model.unpack(w)]
+        d = len(self.center)
+        first = matrices[0][:, d] if self.bias else np.zeros(len(matrices[0]))
+        matrices[0] = matrices[0][:, :d] / self.scale
+        first = first - matrices[0] @ self.center
+        matrices[-1] = self.target_scale[:, None] * matrices[-1]
+        return matrices, first, self.target_center + self.target_scale * net.intercept_or_zero
+
+
+def _moments(A: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and deviation of each column without overflow or underflow; a constant column has scale one."""
+    largest = np.maximum(np.abs(A).max(axis=0), 1e-290)
+    share = weights / weights.sum()
+    mean = np.zeros(A.shape[1])
+    square = np.zeros(A.shape[1])
+    step = max(1, 4_000_000 // A.shape[1])
+    for k in range(0, len(A), step):
+        mean += share[k : k + step] @ (A[k : k + step] / largest)
+    for k in range(0, len(A), step):
+        square += share[k : k + step] @ (A[k : k + step] / largest - mean) ** 2
+    deviation = np.sqrt(square)
+    varies = deviation > 1e-13
+    return mean * largest, np.where(varies, deviation * largest, np.where(largest > 1e150, largest, 1.0))
+
+
+def merged(X: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows without weight dropped, rows that coincide replaced by one with the sum of their weights.
+
+    The result is sorted: neither the order of the samples nor the difference between a weight 2 and two
+    copies can change a fit, and no copy of a training row ends up among the validation rows.  Tables of
+    more than :data:`MERGE_ENTRIES` entries keep their rows and their order.
+    """
+    live = weights > 0
+    if not live.all():
+        X, Y, weights = X[live], Y[live], weights[live]
+    if len(X) == 0:
+        raise InvalidInput("every sample weight is 0; at least two samples need a positive one")
+    if X.size + Y.size > MERGE_ENTRIES:
+        return X, Y, weights
+    table, where = np.unique(np.column_stack([X, Y]) + 0.0, axis=0, return_inverse=True)
+    return table[:, : X.shape[1]].copy(), table[:, X.shape[1] :].copy(), np.bincount(where.ravel(), weights)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers for training and validation; ``validation`` is empty when there are too few samples."""
+
+    train: np.ndarray = field(repr=False)
+    validation: np.ndarray = field(repr=False)
+
+
+def split_rows(n: int, fraction: float, rng: np.random.Generator, groups: np.ndarray | None = None) -> Split:
+    """A random split; with ``groups`` (n,) each group (class) is split in the same proportion."""
+    if n * fraction < LEAST_VALIDATION:
+        return Split(np.arange(n), np.zeros(0, dtype=int))
+    parts = [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    # of a class with one sample that sample trains
+    held = [rng.permutation(part)[: min(round(fraction * len(part)), len(part) - 1)] for part in parts]
+    validation = np.sort(np.concatenate(held))
+    return Split(np.setdiff1d(np.arange(n), validation), validation)

@@ -1,0 +1,121 @@
+"""Weighted data and a loss, as functions of a :class:`Network`; every pass goes over rows in chunks.
+
+L(net) = sum_i v_i l(H(x_i), y_i) + l2 |theta|^2, with sample weights v_i that add up to one: a MEAN.
+Memory beyond the data is bounded by :data:`CHUNK_ENTRIES`, whatever n is; cost is linear in n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gfsim.pursuit.network import Network
+from gfsim.pursuit.risk import Risk
+
+CHUNK_ENTRIES = 4_000_000
+"""Numbers that one pass may hold per array beyond the data (32 MB)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data, weights, loss and penalty.
+
+    Attributes
+    ----------
+    X : (n, n_inputs)
+    Y : (n, n_outputs)
+    weights : (n,)
+        >= 0, sum one.
+    risk : Risk
+    l2 : float
+        Coefficient of |W_1|^2 + .. + |W_L|^2; the intercept is free.
+    """
+
+    X: np.ndarray = field(repr=False)
+    Y: np.ndarray = field(repr=False)
+    weights: np.ndarray = field(repr=False)
+    risk: Risk
+    l2: float = 0.0
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.X)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.Y.shape[1]
+
+    def with_l2(self, l2: float) -> Problem:
+        return replace(self, l2=l2)
+
+    def rows(self, index: np.ndarray) -> Problem:
+        """The problem of some samples, their weights scaled to add up to one."""
+        weights = self.weights[index]
+        return replace(self, X=self.X[index], Y=self.Y[index], weights=weights / weights.sum())
+
+    def chunks(self, width: int) -> Iterator[slice]:
+        """Slices of the rows such that a chunk of ``width`` numbers a row stays below :data:`CHUNK_ENTRIES`."""
+        size = max(1, CHUNK_ENTRIES // max(width, 1))
+        for start in range(0, self.n_samples, size):
+            yield slice(start, min(start + size, self.n_samples))
+
+    # -- the loss ----------------------------------------------------------------------------------
+
+    def penalty(self, net: Network) -> float:
+        return self.l2 * sum(float((W * W).sum()) for W in net.matrices) if self.l2 else 0.0
+
+    def sample_losses(self, net: Network) -> np.ndarray:
+        """l(H(x_i), y_i): (n,)."""
+        parts = self.chunks(max(net.widths))
+        return np.concatenate([self.risk.value(net.outputs(self.X[part]), self.Y[part]) for part in parts])
+
+    def data_loss(self, net: Network) -> float:
+        """Mean loss without the penalty."""
+        return float(self.weights @ self.sample_losses(net))
+
+    def loss(self, net: Network) -> float:
+        return self.data_loss(net) + self.penalty(net)
+
+    def loss_and_gradient(self, net: Network) -> tuple[float, np.ndarray]:
+        """L and dL/dtheta (n_params,)."""
+        total, g = self.penalty(net), self._penalty_gradient(net)
+        for part in self.chunks(2 * max(net.widths)):
+            kept = net.run(self.X[part])
+            v = self.weights[part]
+            total += float(v @ self.risk.value(kept.output, self.Y[part]))
+            g += net.gradient(kept, v[:, None] * self.risk.slope(kept.output, self.Y[part]))
+        return total, g
+
+    def gauss_newton(self, net: Network) -> tuple[float, np.ndarray, np.ndarray]:
+        """L, its gradient (P,) and sum_i v_i J_i' l''_i J_i + 2 l2 (P, P), J'J for the square loss."""
+        P = net.n_params
+        total, g, A = self.penalty(net), self._penalty_gradient(net), np.zeros((P, P))
+        for part in self.chunks(P * self.n_outputs):
+            kept = net.run(self.X[part])
+            v = self.weights[part]
+            total += float(v @ self.risk.value(kept.output, self.Y[part]))
+            J = net.jacobian(kept)
+            g += (v[:, None] * self.risk.slope(kept.output, self.Y[part])).ravel() @ J.reshape(-1, P)
+            B = (np.sqrt(v)[:, None, None] * self.risk.root(kept.output, J)).reshape(-1, P)
+            A += B.T @ B
+        if self.l2:
+            A[np.diag_indices(P - net.intercept.size)] += 2.0 * self.l2
+        return total, g, A
+
+    def _penalty_gradient(self, net: Network) -> np.ndarray:
+        g = np.zeros(net.n_params)
+        if self.l2:
+            g[: net.n_params - net.intercept.size] = 2.0 * self.l2 * net.theta[: net.n_params - net.intercept.size]
+        return g
+
+    # -- what the data ask for ---------------------------------------------------------------------
+
+    def pull(self, q: np.ndarray) -> np.ndarray:
+        """ybar = -dL/dH at outputs (n, K) of all samples: (n, K)."""
+        return -self.weights[:, None] * self.risk.slope(q, self.Y)
+
+    def curvature_along(self, q: np.ndarray, V: np.ndarray) -> float:
+        """sum_i v_i V_i' l''_i V_i for a change V (n, K) of the outputs."""
+        return float(self.weights @ (self.risk.root(q, V[:, :, None]) ** 2).sum(axis=(1, 2)))

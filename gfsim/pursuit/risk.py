@@ -1,0 +1,118 @@
+"""Losses of a whole output vector, as growth needs them: value, slope, and a root of the curvature.
+
+The entrywise losses of :mod:`gfsim.losses` are the papers'; growth also needs the softmax, whose
+curvature couples the outputs.  The logistic loss here takes labels 0 and 1, which weights and
+permutations leave alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from gfsim.errors import unknown_name
+
+
+class Risk(Protocol):
+    """A convex loss l(q, y) of outputs q (n, K) and targets y (n, K)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def value(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(n,)."""
+        ...
+
+    def slope(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """dl/dq: (n, K)."""
+        ...
+
+    def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """R V for V (n, K, m), where R'R is the Hessian of l in q at each sample: (n, K, m)."""
+        ...
+
+    def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The best constant output for targets (n, K) of weights (n,) that add up to one: (K,)."""
+        ...
+
+
+class SquareRisk:
+    """|q - y|^2."""
+
+    name = "square"
+
+    def value(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return ((q - y) ** 2).sum(axis=1)
+
+    def slope(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return 2.0 * (q - y)
+
+    def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        del q
+        return np.sqrt(2.0) * V
+
+    def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return weights @ y
+
+
+class LogisticRisk:
+    """log(1 + exp(q)) - y q, y = 0 or 1: two classes, one output, the log-odds of class 1."""
+
+    name = "logistic"
+
+    def value(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.logaddexp(0.0, np.where(y > 0.5, -q, q)).sum(axis=1)
+
+    def slope(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        # -expit(-q) for y = 1 keeps the tail that expit(q) - 1 would round away
+        return np.where(y > 0.5, -expit(-q), expit(q))
+
+    def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.sqrt(expit(q) * expit(-q))[:, :, None] * V
+
+    def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        share = weights @ y
+        return np.log(share / (1.0 - share))
+
+
+class SoftmaxRisk:
+    """-log softmax(q)_y with y one-hot: the multinomial likelihood of K >= 3 classes.
+
+    A proper likelihood of all classes at once; one-against-rest models would be K separate problems
+    whose probabilities do not add up to one.  Its curvature is diag(pi) - pi pi' = R'R with
+    R = diag(sqrt pi) (1 - 1 pi').
+    """
+
+    name = "softmax"
+
+    def value(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        top = q.max(axis=1, keepdims=True)
+        return top[:, 0] + np.log(np.exp(q - top).sum(axis=1)) - (q * y).sum(axis=1)
+
+    def slope(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return softmax(q, axis=1) - y
+
+    def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        pi = softmax(q, axis=1)
+        mean = np.einsum("nk,nkm->nm", pi, V)
+        return np.sqrt(pi)[:, :, None] * (V - mean[:, None, :])
+
+    def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        logs = np.log(weights @ y)
+        return logs - logs.mean()
+
+
+_NAMED: dict[str, type[SquareRisk] | type[LogisticRisk] | type[SoftmaxRisk]] = {
+    "square": SquareRisk,
+    "logistic": LogisticRisk,
+    "softmax": SoftmaxRisk,
+}
+
+
+def make_risk(name: str) -> Risk:
+    """A risk by name: ``square``, ``logistic``, ``softmax``."""
+    if name not in _NAMED:
+        raise unknown_name("risk", name, _NAMED)
+    return _NAMED[name]()

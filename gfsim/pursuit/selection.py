@@ -1,0 +1,212 @@
+"""Which candidate enters, and at what scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from gfsim.arrays import positive, whole_number
+from gfsim.pursuit.candidates import Candidate
+from gfsim.pursuit.fit import Fitter
+from gfsim.pursuit.network import Network
+from gfsim.pursuit.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Entered:
+    """A candidate in the network.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    scale : float
+        Its scale t.
+    net : Network
+        Right after entering, or after a short trial from there.
+    loss_entered : float
+        Loss right after entering.
+    loss : float
+        Loss of ``net``.
+    """
+
+    candidate: Candidate
+    scale: float
+    net: Network = field(repr=False)
+    loss_entered: float
+    loss: float
+
+
+class Entry(Protocol):
+    """How large a candidate enters."""
+
+    def enter(self, problem: Problem, net: Network, candidate: Candidate, loss: float) -> Entered | None: ...
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """The closed-form scale <H1, ybar> / (H1' l'' H1), reduced until the loss falls.
+
+    Parameters
+    ----------
+    factors : tuple of float
+        Tried in this order; the first that lowers the loss is taken, and if none does the candidate is dropped.
+    """
+
+    factors: tuple[float, ...] = (1.0, 0.5, 0.2, 0.05, 0.01)
+
+    def enter(self, problem: Problem, net: Network, candidate: Candidate, loss: float) -> Entered | None:
+        for factor in self.factors:
+            t = factor * candidate.scale
+            if not (0 < t < np.inf):
+                continue
+            grown = candidate.enter(net, t)
+            with np.errstate(over="ignore", invalid="ignore"):
+                now = problem.loss(grown)
+            if now < loss:
+                return Entered(candidate, t, grown, now, now)
+        return None
+
+
+@dataclass(frozen=True)
+class FixedNorm:
+    """Every candidate enters with weights of the norm ``delta``, as published."""
+
+    delta: float = 0.03
+
+    def __post_init__(self) -> None:
+        positive(self.delta, "delta")
+
+    def enter(self, problem: Problem, net: Network, candidate: Candidate, loss: float) -> Entered | None:
+        del loss  # a small neuron lowers the loss by O(delta^(p+1)), which may be below rounding
+        p, k = net.activation.p, candidate.n_neurons
+        sizes = float(p) ** (0.5 * np.arange(k + 1))
+        r = self.delta / np.linalg.norm(sizes)
+        t = float(np.prod((r * sizes) ** (float(p) ** np.arange(k + 1))))
+        grown = candidate.enter(net, t)
+        now = problem.loss(grown)
+        return Entered(candidate, t, grown, now, now)
+
+
+class Selection(Protocol):
+    """Which of the candidates enters."""
+
+    def choose(
+        self,
+        problem: Problem,
+        net: Network,
+        candidates: Sequence[Candidate],
+        *,
+        loss: float,
+        entry: Entry,
+        fitter: Fitter,
+        goal: float,
+    ) -> Entered | None:
+        """The winner, or None when no candidate lowers the loss."""
+        ...
+
+
+@dataclass(frozen=True)
+class LargestNCF:
+    """The largest raw NCF value of the balanced network, as published."""
+
+    def choose(
+        self,
+        problem: Problem,
+        net: Network,
+        candidates: Sequence[Candidate],
+        *,
+        loss: float,
+        entry: Entry,
+        fitter: Fitter,
+        goal: float,
+    ) -> Entered | None:
+        del fitter, goal
+        return _first_that_enters(sorted(candidates, key=lambda c: -c.ncf), problem, net, loss, entry)
+
+
+@dataclass(frozen=True)
+class LargestDecrease:
+    """The largest predicted decrease per neuron, without trying: invariant under rescaling of neurons."""
+
+    def choose(
+        self,
+        problem: Problem,
+        net: Network,
+        candidates: Sequence[Candidate],
+        *,
+        loss: float,
+        entry: Entry,
+        fitter: Fitter,
+        goal: float,
+    ) -> Entered | None:
+        del fitter, goal
+        ranked = sorted(candidates, key=lambda c: -c.predicted / c.n_neurons)
+        return _first_that_enters(ranked, problem, net, loss, entry)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Short trainings of the best few of every path; the largest gain per neuron wins.
+
+    Parameters
+    ----------
+    per_path : int
+        Candidates tried of each (first, last).
+    steps : int
+        Steps of each trial.
+    largest : float
+        Most samples x outputs x parameters at which candidates are tried; with more data the largest
+        predicted decrease per neuron enters without trying, as one trial would cost as much as many fits.
+    """
+
+    per_path: int = 6
+    steps: int = 50
+    largest: float = 2e7
+
+    def __post_init__(self) -> None:
+        whole_number(self.per_path, "per_path")
+        whole_number(self.steps, "steps")
+
+    def choose(
+        self,
+        problem: Problem,
+        net: Network,
+        candidates: Sequence[Candidate],
+        *,
+        loss: float,
+        entry: Entry,
+        fitter: Fitter,
+        goal: float,
+    ) -> Entered | None:
+        if problem.n_samples * problem.n_outputs * net.n_params > self.largest:
+            return LargestDecrease().choose(problem, net, candidates, loss=loss, entry=entry, fitter=fitter, goal=goal)
+        tried: dict[tuple[int, int], int] = {}
+        best: Entered | None = None
+        best_gain = 0.0
+        for candidate in candidates:
+            place = (candidate.first, candidate.last)
+            if tried.get(place, 0) >= self.per_path:
+                continue
+            entered = entry.enter(problem, net, candidate, loss)
+            if entered is None:
+                continue
+            tried[place] = tried.get(place, 0) + 1
+            fit = fitter.run(problem, entered.net, goal=goal, steps=self.steps)
+            gain = (loss - fit.loss) / candidate.n_neurons
+            if gain > best_gain:
+                best = Entered(candidate, entered.scale, fit.net, entered.loss_entered, fit.loss)
+                best_gain = gain
+        return best
+
+
+def _first_that_enters(
+    ranked: Sequence[Candidate], problem: Problem, net: Network, loss: float, entry: Entry
+) -> Entered | None:
+    for candidate in ranked:
+        entered = entry.enter(problem, net, candidate, loss)
+        if entered is not None:
+            return entered
+    return None

@@ -1,0 +1,173 @@
+"""When growth ends: small rules that look at the state of the growth and say why, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from gfsim.arrays import positive, whole_number
+from gfsim.errors import InvalidInput
+from gfsim.pursuit.candidates import Candidates, Paths
+from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.problem import Problem
+
+Ending = Literal["loss", "validation", "null", "budget", "no_escape", "no_improvement", "callback", "interrupted"]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a rule may look at, before the next addition.
+
+    Attributes
+    ----------
+    loss, goal : float
+        Training loss without penalty, and the loss at which the task counts as solved.
+    neurons : int
+    crowding : float
+        Parameters over residuals (samples x outputs).
+    validated : bool
+        Whether there are validation data.
+    waited : int
+        Additions since the best validation loss.
+    predicted : float
+        Largest decrease that a candidate predicts; NaN before candidates are known.
+    null : function () -> float
+        What candidates would predict if there were nothing left but noise; costly, so asked for only when needed.
+    """
+
+    loss: float
+    goal: float
+    neurons: int
+    crowding: float
+    validated: bool
+    waited: int
+    predicted: float
+    null: Callable[[], float]
+
+
+class Rule(Protocol):
+    """A reason to stop."""
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None: ...
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The training loss has reached its goal, ``loss_rtol`` times that of the best constant."""
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if state.loss <= state.goal:
+            return "loss", f"loss {state.loss:.3g} <= {state.goal:.3g}, loss_rtol times that of a constant"
+        return None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most so many hidden neurons."""
+
+    max_neurons: int = 50
+
+    def __post_init__(self) -> None:
+        whole_number(self.max_neurons, "max_neurons", least=0)
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if state.neurons >= self.max_neurons:
+            return "budget", f"{state.neurons} hidden neurons, max_neurons = {self.max_neurons}"
+        return None
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """More than ``ratio`` parameters a residual: such a network fits anything."""
+
+    ratio: float = 2.0
+
+    def __post_init__(self) -> None:
+        positive(self.ratio, "ratio")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if state.crowding >= self.ratio:
+            return "budget", f"{state.crowding:.3g} parameters for every residual, limit {self.ratio:g}"
+        return None
+
+
+@dataclass(frozen=True)
+class Patience:
+    """No better validation loss in so many additions (parities need several neurons before any helps)."""
+
+    additions: int = 8
+
+    def __post_init__(self) -> None:
+        whole_number(self.additions, "patience")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if state.validated and state.waited >= self.additions:
+            return "validation", f"no better validation loss in {state.waited} additions; the best network is returned"
+        return None
+
+
+@dataclass(frozen=True)
+class NoiseOnly:
+    """The best candidate predicts no more than it would on permuted residuals.
+
+    With validation data the test is made only when ``doubt`` additions have not helped: where neurons
+    help only together (parities), the first ones look like noise.
+
+    Parameters
+    ----------
+    permutations : int
+    doubt : int
+    """
+
+    permutations: int = 19
+    doubt: int = 4
+
+    def __post_init__(self) -> None:
+        whole_number(self.permutations, "permutations")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        if not np.isfinite(state.predicted) or (state.validated and state.waited < self.doubt):
+            return None
+        null = state.null()
+        if state.predicted <= null:
+            return "null", (
+                f"the best candidate predicts a decrease of {state.predicted:.3g}, pure noise {null:.3g} on average: "
+                "what is left looks like noise"
+            )
+        return None
+
+
+def permutation_null(
+    candidates: Candidates,
+    problem: Problem,
+    net: Network,
+    kept: Kept,
+    permutations: int,
+    rng: np.random.Generator,
+) -> float:
+    """The mean, over permutations of the residuals, of the largest predicted decrease.
+
+    Residuals are exchanged between samples, weights stay; the NCFs are maximised again each time, with a
+    quarter of the starts.
+    """
+    if isinstance(candidates, Paths):
+        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
+    slopes = -problem.risk.slope(kept.output, problem.Y)
+    best = []
+    for _ in range(permutations):
+        pull = problem.weights[:, None] * rng.permutation(slopes)
+        pull = pull - problem.weights[:, None] * pull.sum(axis=0) if net.intercept.size else pull
+        found = candidates.propose(problem, net, kept, pull, rng)
+        best.append(max((c.predicted for c in found), default=0.0))
+    return float(np.mean(best))
+
+
+def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
+    """Goal, budgets, validation with patience, and (``permutations`` > 0) the permutation null."""
+    if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
+        raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
+    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience))
+    return (*rules, NoiseOnly(permutations)) if permutations else rules

@@ -1,0 +1,158 @@
+"""Neurons that do nothing are taken out; neurons that cannot be helped by new ones are split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gfsim.arrays import positive
+from gfsim.pursuit.fit import Fitter
+from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.problem import CHUNK_ENTRIES, Problem
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Take out neurons whose effect on the outputs is below ``rtol`` of the outputs' own spread."""
+
+    rtol: float = 1e-8
+
+    def __post_init__(self) -> None:
+        positive(self.rtol, "rtol")
+
+    def apply(self, problem: Problem, net: Network) -> Network:
+        """``net`` without its dead neurons; at least one neuron of each hidden layer stays."""
+        sizes, spread = contributions(problem, net)
+        dead = [
+            (layer, unit)
+            for layer, layer_sizes in enumerate(sizes, start=1)
+            for unit, size in enumerate(layer_sizes)
+            if size <= self.rtol * spread
+        ]
+        for layer, unit in reversed(dead):
+            if net.widths[layer] > 1:
+                net = net.without(layer, unit)
+        return net
+
+
+def contributions(problem: Problem, net: Network) -> tuple[list[np.ndarray], float]:
+    """Per hidden layer, the root mean square first-order change of the outputs when a neuron is taken out; and the
+    root mean square of the outputs themselves, without the intercept."""
+    squares = [np.zeros(width) for width in net.hidden_widths]
+    total = 0.0
+    for part in problem.chunks(4 * max(net.widths)):
+        kept, v = net.run(problem.X[part]), problem.weights[part]
+        total += float(v @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1))
+        for layer, sums in enumerate(squares, start=1):
+            W, h = net.matrices[layer], kept.hidden[layer]
+            for j in range(len(sums)):
+                effect = net.lift(kept, layer + 1, h[:, [j]] * W[:, j])
+                sums[j] += float(v @ (effect**2).sum(axis=1))
+    return [np.sqrt(sums) for sums in squares], float(np.sqrt(total))
+
+
+@dataclass(frozen=True)
+class Thin:
+    """After growth: take out one neuron after another as long as what is left does as well after a fit.
+
+    Greedy growth overshoots: a neuron that helped early may be idle in the end, though not dead.  In turns, the
+    ``tries`` neurons of the smallest contribution are left out on trial.
+
+    Parameters
+    ----------
+    tries : int
+        Trials before a turn is given up.
+    largest : float
+        Most samples x outputs x parameters; with more the network stays as it is.
+    """
+
+    tries: int = 8
+    largest: float = 2e7
+
+    def apply(
+        self, problem: Problem, net: Network, *, fitter: Fitter, good: Callable[[Network, float], bool], goal: float
+    ) -> Network:
+        """The smallest network found for which ``good(net, loss)`` holds; ``problem`` is that of the training."""
+        if problem.Y.size * net.n_params > self.largest:
+            return net
+        while net.n_neurons > net.depth - 1:
+            sizes = contributions(problem, net)[0]
+            order = sorted((float(s), l, u) for l, layer in enumerate(sizes, start=1) for u, s in enumerate(layer))
+            for _, layer, unit in order[: self.tries]:
+                if net.widths[layer] == 1:
+                    continue
+                fit = fitter.run(problem, net.without(layer, unit), goal=goal)
+                if good(fit.net, fit.loss):
+                    net = fit.net.balanced()
+                    break
+            else:
+                return net
+        return net
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Split one neuron in two where no new neuron helps.
+
+    Two copies of a neuron, each with half the outgoing weights and incoming weights a + eps v, a - eps v,
+    change the loss to second order by -eps^2/2 v'Sv,  S = sum_i c_i s''(a.h_i) h_i h_i', c_i the pull on the
+    neuron's output: directions that no NCF sees.  For p = 1, where s'' is a point mass at the kink,
+    samples within ``kink`` of it (relative to the preactivation's spread) stand for it.
+
+    Parameters
+    ----------
+    sizes : tuple of float
+        eps / |a|; the one with the lowest loss is taken.
+    steps : int
+        Steps of the trial of each neuron.
+    """
+
+    sizes: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1, 0.03)
+    steps: int = 25
+    kink: float = 0.5
+
+    def apply(
+        self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, *, loss: float, fitter: Fitter, goal: float
+    ) -> tuple[int, Network, float] | None:
+        """(layer, network, loss) of the split that gains most after a short training; None if none does."""
+        if problem.n_samples * net.n_params > 5 * CHUNK_ENTRIES:
+            return None
+        deltas = net.backpropagate(kept, pull, lowest=2)
+        best: tuple[int, Network, float] | None = None
+        for layer in range(1, net.depth):
+            H = kept.hidden[layer - 1]
+            on_output = deltas[layer + 1] @ net.matrices[layer]  # (n, width): the pull on each neuron's output
+            for unit in range(net.widths[layer]):
+                a = net.matrices[layer - 1][unit]
+                size = float(np.linalg.norm(a))
+                if size == 0.0:
+                    continue
+                S = (H * (on_output[:, unit] * self._bend(net, H @ a))[:, None]).T @ H
+                values, vectors = np.linalg.eigh(S)
+                if not values[-1] > 0:
+                    continue
+                splits = [split(net, layer, unit, eps * size * vectors[:, -1]) for eps in self.sizes]
+                losses = [problem.loss(s) for s in splits]
+                fit = fitter.run(problem, splits[int(np.argmin(losses))], goal=goal, steps=self.steps)
+                if fit.loss < (loss if best is None else best[2]):
+                    best = (layer, fit.net, fit.loss)
+        return best
+
+    def _bend(self, net: Network, z: np.ndarray) -> np.ndarray:
+        if net.activation.p > 1:
+            return net.activation.curvature(z)
+        width = self.kink * float(np.sqrt(np.mean(z**2)))
+        return (np.abs(z) <= width) / max(width, 1e-300) * abs(1.0 - net.activation.alpha)
+
+
+def split(net: Network, layer: int, unit: int, shift: np.ndarray) -> Network:
+    """Neuron ``unit`` of ``layer`` replaced by two, a + shift and a - shift, with half the outgoing weights each."""
+    matrices = [W.copy() for W in net.matrices]
+    a, b = matrices[layer - 1][unit].copy(), 0.5 * matrices[layer][:, unit]
+    matrices[layer - 1][unit] = a + shift
+    matrices[layer][:, unit] = b
+    matrices[layer - 1] = np.vstack([matrices[layer - 1], a - shift])
+    matrices[layer] = np.column_stack([matrices[layer], b])
+    return replace(net, matrices=tuple(matrices))
