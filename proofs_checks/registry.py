@@ -44,13 +44,19 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("ncf_flow", "The NCF flow: growth, monotonicity, blow-up, limits", f"{TWO}, Lemma 2; {DEEP}, section 3"),
     Statement("toy", "The escape from the origin in closed form", f"{BEYOND}, Example 1 and Theorem 4"),
     Statement(
+        "early_direction", "Early directional convergence, horizon T/delta^(D-2)", f"{BEYOND}, Lemma 3; {TWO}, {DEEP}"
+    ),
+    Statement(
         "origin_escape", "Early directions, escape times and p(t) at the origin", f"{TWO}, {DEEP}; {BEYOND}, Thms 4, 10"
     ),
     Statement("first_saddle", "The first saddle is reached, and sparsely", f"{BEYOND}, Cor. 5, 11, Thm 18"),
+    Statement("logistic_infinity", "The logistic loss: far along p(t), sparsely", f"{BEYOND}, Cor. 6, 12; our reading"),
+    Statement("sparsity", "Vanishing weights stay small up to the first saddle", f"{BEYOND}, Theorem 18"),
     Statement("partial_homogeneity", "Expansion of a net in its inactive neurons", READING),
     Statement("one_neuron", "The NCF at a saddle: a sum over neurons, maxima on one", READING),
     Statement("hessian_blocks", "The Hessian at a sparse saddle is block diagonal", READING),
     Statement("near_saddle", "The flow near a sparse saddle follows the NCF flow", READING),
+    Statement("not_minimum", "Where wbar_n is no minimum, w_n leaves first", "ours; hypothesis of near_saddle"),
     Statement("certified_kkt", "KKT points proved in interval arithmetic", f"{BEYOND}, section 2"),
     Statement("certified_saddle", "Sparse saddles and their inertia, proved", READING),
     Statement("greedy_modes", "Linear nets learn singular modes in order", "Saxe et al. 2014; Li, Luo and Lyu 2021"),
@@ -83,5 +89,5 @@ def run(statement: Statement, context: Context) -> Row:
         place = traceback.extract_tb(exc.__traceback__)[-1]
         error = f"{type(exc).__name__}: {exc} ({place.filename.rsplit('/', 1)[-1]}, line {place.lineno})"
     seconds = time.perf_counter() - begun
-    evidence, curves = tuple(ledger.evidence), tuple(ledger.curves)
-    return Row(statement.name, statement.title, statement.source, evidence, seconds, error, skipped, curves)
+    evidence, curves, notes = tuple(ledger.evidence), tuple(ledger.curves), tuple(ledger.notes)
+    return Row(statement.name, statement.title, statement.source, evidence, seconds, error, skipped, curves, notes)

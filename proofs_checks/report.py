@@ -9,6 +9,7 @@ from typing import Any
 from proofs_checks.statement import Context, Evidence, Row
 
 HEADER = ("statement", "evidence", "instances", "worst margin", "control", "holds", "seconds")
+EXPONENTS = ("statement", "exponent of", "stated", "fitted (worst)", "decades", "fits", "by how much")
 
 
 def show_margin(margin: float) -> str:
@@ -20,8 +21,40 @@ def show_margin(margin: float) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """One line a statement."""
-    cells = [HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(HEADER))]
+    return _aligned([HEADER, *(_cells(row) for row in rows)])
+
+
+def exponents(rows: Sequence[Row]) -> str:
+    """One line for every kind of exponent that was fitted: what is stated, what was found; empty without any.
+
+    Shown is the instance that comes nearest to refuting the statement.  An upper bound's exponent may be exceeded, and
+    the last column says by how much; ``=`` marks those that have to be met.
+    """
+    lines = [
+        (row.name, e.what, *_exponent_cells(e))
+        for row in rows
+        for e in row.evidence
+        if e.exponents and e.kind != "control"
+    ]
+    return _aligned([EXPONENTS, *lines]) if lines else ""
+
+
+def _exponent_cells(e: Evidence) -> tuple[str, ...]:
+    bound = e.sense == "at least"
+    worst = min(e.exponents, key=lambda x: x.excess) if bound else max(e.exponents, key=lambda x: x.distance)
+    fit = worst.fit
+    found = "zero throughout" if math.isinf(fit.slope) else f"{fit.slope:.4f} +- {fit.error:.0e}"
+    return (
+        f"{'>=' if bound else '='} {worst.stated:.4g}",
+        found,
+        f"{fit.decades:.2g}",
+        str(len(e.exponents)),
+        f"x{fit.slope / worst.stated:.3g}" if bound else f"off by {abs(fit.slope - worst.stated):.1e}",
+    )
+
+
+def _aligned(cells: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
@@ -70,6 +103,7 @@ def details(rows: Sequence[Row]) -> str:
     for row in rows:
         out.append(f"{row.name}: {row.title} ({row.source})")
         out += [f"  [{e.kind}] {_sentence(e)}" for e in row.evidence]
+        out += [f"  [note] {text}" for text in row.notes]
     return "\n".join(out)
 
 
@@ -81,6 +115,11 @@ def _sentence(e: Evidence) -> str:
             f"({e.instances}; broken: {e.why}): {verdict}"
         )
     return f"{e.what}: {e.measured:.3g}, {e.sense} {e.bound:.3g} ({e.instances}; {e.why}): {verdict}"
+
+
+def notes(rows: Sequence[Row]) -> str:
+    """What the checks measured beside their claims, one line each; empty without any."""
+    return "\n".join(f"{row.name}: {text}" for row in rows for text in row.notes)
 
 
 def verdict(rows: Sequence[Row]) -> str:
@@ -109,6 +148,7 @@ def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
                 "seconds": round(row.seconds, 2),
                 "error": row.error,
                 "skipped": row.skipped,
+                "notes": list(row.notes),
                 "evidence": [
                     {
                         "kind": e.kind,
@@ -121,6 +161,16 @@ def record(rows: Sequence[Row], context: Context) -> dict[str, Any]:
                         "values": e.values,
                         "why": e.why,
                         "as_it_should": e.as_it_should,
+                        "exponents": [
+                            {
+                                "stated": x.stated,
+                                "fitted": x.fit.slope,
+                                "standard_error": x.fit.error,
+                                "constant": x.fit.constant,
+                                "decades": x.fit.decades,
+                            }
+                            for x in e.exponents
+                        ],
                     }
                     for e in row.evidence
                 ],

@@ -16,9 +16,31 @@ from typing import Literal
 import numpy as np
 
 from gfsim.errors import InvalidInput
+from proofs_checks.fitting import DECADES, EQUAL, Fit, Frequency
 
 Kind = Literal["symbolic", "numerical", "control"]
 Sense = Literal["at most", "at least"]
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """A fitted exponent beside the one that the statement gives."""
+
+    fit: Fit
+    stated: float
+
+    @property
+    def distance(self) -> float:
+        """From the stated one, two standard errors added."""
+        return abs(self.fit.slope - self.stated) + 2 * self.fit.error
+
+    @property
+    def excess(self) -> float:
+        """The fitted exponent, less two standard errors, in units of the stated one; 0 when it is negative."""
+        if self.stated <= 0:
+            return math.nan
+        low = (self.fit.slope - 2 * self.fit.error) / self.stated
+        return low if math.isnan(low) else max(0.0, low)
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,8 @@ class Evidence:
         Where the bound comes from; of a control, which hypothesis was broken.
     values : tuple of float
         All instances, as they were measured.
+    exponents : tuple of Exponent
+        The fits that ``measured`` was made of, one an instance; empty for what is no exponent.
     """
 
     kind: Kind
@@ -50,6 +74,7 @@ class Evidence:
     instances: int
     why: str
     values: tuple[float, ...] = field(default=(), repr=False)
+    exponents: tuple[Exponent, ...] = ()
 
     @property
     def met(self) -> bool:
@@ -116,6 +141,7 @@ class Ledger:
     def __init__(self) -> None:
         self.evidence: list[Evidence] = []
         self.curves: list[Curve] = []
+        self.notes: list[str] = []
 
     def curve(
         self,
@@ -150,11 +176,59 @@ class Ledger:
     def at_least(self, what: str, values: Iterable[float], bound: float, why: str) -> None:
         self._add("numerical", what, values, "at least", bound, why)
 
+    def exponent(self, what: str, fits: Iterable[Fit], stated: float | Iterable[float], why: str) -> None:
+        """Exponents that the statement gives exactly: each must be met to EQUAL, two standard errors included."""
+        pairs = _pairs(fits, stated)
+        bound = f"{why}; an exponent is met to {EQUAL}, two standard errors included"
+        self._add("numerical", what, [e.distance for e in pairs], "at most", EQUAL, bound, pairs)
+
+    def upper_bound(self, what: str, fits: Iterable[Fit], stated: float | Iterable[float], why: str) -> None:
+        """Exponents of upper bounds: what is measured may fall faster, and must not fall slower.
+
+        Two standard errors are taken off; 2 per cent are allowed for a bound that is met with equality.
+        """
+        pairs = _pairs(fits, stated)
+        bound = f"{why}; in units of the stated exponent, two standard errors taken off"
+        self._add("numerical", what, [e.excess for e in pairs], "at least", 1 - EQUAL, bound, pairs)
+
+    def upper_bound_control(self, what: str, fits: Iterable[Fit], stated: float | Iterable[float], broken: str) -> None:
+        """The measurement of :meth:`upper_bound` where the hypothesis ``broken`` does not hold."""
+        pairs = _pairs(fits, stated)
+        self._add("control", what, [e.excess for e in pairs], "at least", 1 - EQUAL, broken, pairs)
+
+    def exponent_control(self, what: str, fits: Iterable[Fit], stated: float | Iterable[float], broken: str) -> None:
+        """The measurement of :meth:`exponent` where the hypothesis ``broken`` does not hold."""
+        pairs = _pairs(fits, stated)
+        # without the standard errors: a wild fit must not pass for a refuted one
+        self._add("control", what, [abs(e.fit.slope - e.stated) for e in pairs], "at most", EQUAL, broken, pairs)
+
+    def frequency(self, what: str, found: Frequency, at_least: float, why: str) -> None:
+        """A share of random instances: the lower end of its 95 per cent interval counts.  Not a theorem."""
+        self._add("numerical", f"{what}: {found}", [found.low], "at least", at_least, why, weight=found.total)
+
+    def frequency_control(self, what: str, found: Frequency, at_least: float, broken: str) -> None:
+        """The same share where the hypothesis ``broken`` does not hold: even the upper end must be below the bound."""
+        self._add("control", f"{what}: {found}", [found.high], "at least", at_least, broken, weight=found.total)
+
+    def note(self, text: str) -> None:
+        """Something measured that is no claim, for the reader."""
+        self.notes.append(text)
+
     def control(self, what: str, values: Iterable[float], bound: float, broken: str, sense: Sense = "at most") -> None:
         """The measurement of a claim where the hypothesis ``broken`` does not hold: each must violate ``bound``."""
         self._add("control", what, values, sense, bound, broken)
 
-    def _add(self, kind: Kind, what: str, values: Iterable[float], sense: Sense, bound: float, why: str) -> None:
+    def _add(
+        self,
+        kind: Kind,
+        what: str,
+        values: Iterable[float],
+        sense: Sense,
+        bound: float,
+        why: str,
+        exponents: tuple[Exponent, ...] = (),
+        weight: int | None = None,
+    ) -> None:
         numbers = [float(v) for v in values]
         if not numbers:
             raise InvalidInput(f"no instance of {what!r} was made; a claim about nothing is not evidence")
@@ -163,7 +237,18 @@ class Ledger:
         # a NaN among the instances is the worst of them: max and min would pass over it
         largest = (sense == "at most") != (kind == "control")
         worst = math.nan if any(map(math.isnan, numbers)) else max(numbers) if largest else min(numbers)
-        self.evidence.append(Evidence(kind, what, worst, sense, bound, len(numbers), why, tuple(numbers)))
+        self.evidence.append(
+            Evidence(kind, what, worst, sense, bound, weight or len(numbers), why, tuple(numbers), exponents)
+        )
+
+
+def _pairs(fits: Iterable[Fit], stated: float | Iterable[float]) -> tuple[Exponent, ...]:
+    found = list(fits)
+    values = [float(stated)] * len(found) if isinstance(stated, (int, float)) else [float(v) for v in stated]
+    short = [fit.decades for fit in found if fit.decades < DECADES - 1e-9]
+    if short:
+        raise InvalidInput(f"an exponent fitted over {min(short):.2g} decades; take {DECADES:g} of them or more")
+    return tuple(Exponent(fit, value) for fit, value in zip(found, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -197,6 +282,8 @@ class Row:
     skipped: str = ""
     """What is missing for the module to run, if something is; the statement is then neither held nor refuted."""
     curves: tuple[Curve, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
+    """What was measured beside the claims."""
 
     def of_kind(self, *kinds: Kind) -> list[Evidence]:
         return [e for e in self.evidence if e.kind in kinds]

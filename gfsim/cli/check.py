@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from gfsim.interrupt import interruptible
     from proofs_checks.registry import run as check
     from proofs_checks.registry import select
-    from proofs_checks.report import details, problems, record, table, verdict
+    from proofs_checks.report import details, exponents, notes, problems, record, table, verdict
     from proofs_checks.statement import Context
 
     chosen = select(args.names)
@@ -97,6 +97,12 @@ def run(args: argparse.Namespace) -> int:
     if args.details:
         print(details(rows) + "\n")
     print(table(rows))
+    fitted = exponents(rows)
+    if fitted:
+        print(f"\n{fitted}")
+    beside = notes(rows)
+    if beside:
+        print(f"\n{beside}")
     trouble = problems(rows)
     if trouble:
         print(f"\n{trouble}")
