@@ -38,7 +38,7 @@ from proofs_checks.saddle_starts import ESCAPE, Case, Start, coordinate_saddle, 
 from proofs_checks.statement import Context, Ledger
 
 CASES: tuple[Case, ...] = (
-    # every depth from 2 to 4 with p = 1, 2, and 3 up to depth 3; the logistic loss for every p and depth 2 and 3
+    # both losses for every depth from 2 to 4 with p = 1, 2; p = 3 up to depth 3
     ((3, 4, 1), (1,), "square", 2, "square"),
     ((3, 3, 3, 1), (1, 1), "square", 2, "square"),
     ((3, 2, 2, 2, 1), (1, 1, 1), "square", 2, "square"),
@@ -51,7 +51,9 @@ CASES: tuple[Case, ...] = (
     ((3, 2, 2, 1), (1, 1), "square", 2, "logistic"),
     ((3, 3, 1), (1,), "linear", 3, "logistic"),
     ((3, 3, 2), (1,), "linear", 1, "logistic"),
+    ((3, 2, 2, 2, 1), (1, 1, 1), "square", 2, "logistic"),
     ((3, 3, 2, 2), (2, 1), "linear", 1, "logistic"),
+    ((3, 3, 3, 2, 2), (2, 2, 1), "linear", 1, "logistic"),
 )
 DEEP: tuple[Case, ...] = (((3, 2, 2, 2, 1), (1, 1, 1), "linear", 3, "square"),)
 """Degree 40: saddles whose way out float64 can follow are rare, and finding one takes as long as all other cases."""
