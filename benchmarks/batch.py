@@ -1,6 +1,6 @@
 """Many saddle starts at once: one library a process.
 
-    python -m benchmarks.batch LIBRARY STARTS SECONDS
+    python -m benchmarks.batch LIBRARY STARTS SECONDS THREADS
 
 prints one line of JSON.  Every start is near the 390-weight ReLU^2 saddle (delta x seed) and is followed up to its own
 time 20/delta of the MEAN square loss, most of the way to its escape: K = 3, so times scale like 1/delta.
@@ -61,13 +61,14 @@ def loop_of_bdf(saddle: SparseSaddle, W0: np.ndarray) -> np.ndarray:
     return np.array(out)
 
 
-def one_batch(saddle: SparseSaddle, W0: np.ndarray) -> np.ndarray:
+def one_batch(saddle: SparseSaddle, W0: np.ndarray, threads: int) -> np.ndarray:
     """gfsim's own batched integrator."""
     from gfsim.flow.batch import simulate_batch
 
     result = simulate_batch(
-        saddle.objective, W0, t_end=end_times(len(W0)), rtol=RTOL, clock=saddle.clock, blocks=saddle.blocks
-    )
+        saddle.objective, W0, t_end=end_times(len(W0)), rtol=RTOL, clock=saddle.clock, blocks=saddle.blocks,
+        threads=threads,
+    )  # fmt: skip
     if not result.ok.all():
         raise RuntimeError(result.summary())
     return result.final
@@ -125,15 +126,20 @@ def diffrax_vmap(W0: np.ndarray) -> Callable[[], np.ndarray]:
 
 
 def main() -> None:
-    library, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    library, count, seconds, threads = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     saddle = small_net_saddle("relu2")
     W0 = starts(saddle, count)
     runners: dict[str, Callable[[], np.ndarray]] = {
         "scipy": lambda: loop_of_bdf(saddle, W0),
-        "gfsim": lambda: one_batch(saddle, W0),
+        "gfsim": lambda: one_batch(saddle, W0, threads),
         "torchode": lambda: torchode_batch(saddle, W0),
     }
-    answer: dict[str, object] = {"library": library, "starts": count, "t_end": f"{HORIZON:g} / delta"}
+    answer: dict[str, object] = {
+        "library": library,
+        "starts": count,
+        "threads": threads,
+        "t_end": f"{HORIZON:g} / delta",
+    }
     try:
         run = diffrax_vmap(W0) if library == "diffrax" else runners[library]
         began = time.perf_counter()

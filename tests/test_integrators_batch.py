@@ -325,3 +325,41 @@ def test_bad_arguments(given, words):
 def test_unknown_names(given, near):
     with pytest.raises(UnknownName, match=near):
         simulate_batch(toy(), starts(), t_end=1.0, **given)
+
+
+# -- threads -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["ndf", "dp5"])
+def test_threads_share_the_rows_out_and_change_nothing(method):
+    w0 = np.stack([toy_start(d) for d in np.logspace(-1, -5, 7)])
+    options = {"t_end": np.linspace(1.0, 4.0, 7), "method": method, "rtol": 1e-7, "t_eval": [0.0, 0.5, 2.0],
+               "events": [norm_level(1e-2, terminal=0)], "record": "steps"}  # fmt: skip
+    one, three = simulate_batch(toy(), w0, **options), simulate_batch(toy(), w0, threads=3, **options)
+    assert one.status == three.status
+    np.testing.assert_allclose(three.final, one.final, rtol=1e-9)
+    np.testing.assert_allclose(three.t, one.t, rtol=1e-12)
+    np.testing.assert_allclose(three.at_times, one.at_times, rtol=1e-9)
+    assert [[e.name for e in r.events] for r in three] == [[e.name for e in r.events] for r in one]
+    assert [r.counts.accepted for r in three] == [r.counts.accepted for r in one]
+    assert len(simulate_batch(toy(), w0[:2], t_end=1.0, threads=16)) == 2  # more threads than rows
+
+
+def test_an_error_or_ctrl_c_in_one_thread_ends_all():
+    w0 = np.stack([toy_start(d) for d in (1e-1, 1e-2, 1e-3, 1e-4)])
+    with pytest.raises(InvalidInput, match="row 2"):
+        simulate_batch(
+            toy(), w0, t_end=4.0, threads=2,
+            events=[Event("bad", lambda p: np.where(abs(np.linalg.norm(p.w, axis=-1) - 1e-3) < 5e-4, np.nan, 1.0))],
+        )  # fmt: skip
+
+    def interrupt(probe):
+        if float(np.linalg.norm(probe.w, axis=-1).max()) > 0.3:
+            raise KeyboardInterrupt
+        return np.ones(len(probe.w))
+
+    result = simulate_batch(toy(), w0, t_end=100.0, threads=2, events=[Event("key", interrupt)])
+    assert Status.INTERRUPTED in result.status
+    assert all(np.isfinite(row.final).all() for row in result)
+    with pytest.raises(InvalidInput, match="set_num_threads"):
+        simulate_batch(toy(), w0, t_end=1.0, threads=2, device="cpu")

@@ -269,8 +269,21 @@ def test_the_peak_speed_of_a_row_is_its_own(method):
 def test_event_functions_of_a_batch_are_checked():
     with pytest.raises(InvalidInput, match="leading axis"):
         simulate_batch(toy(), np.ones((2, 2)), t_end=1.0, events=[Event("bad", lambda p: float(p.w.sum()))])
-    with pytest.raises(InvalidInput, match="NaN on row 1"):
+    with pytest.raises(InvalidInput, match="NaN at the start of row 1"):
         simulate_batch(
             toy(), np.array([[1.0, 1.0], [-1.0, 1.0]]), t_end=1.0,
             events=[Event("bad", lambda p: np.where(p.w[..., 0] > 0, 1.0, np.nan))],
         )  # fmt: skip
+
+
+def test_an_event_that_becomes_nan_ends_its_row_only():
+    w0 = np.array([[0.1, 0.02], [0.1, -0.02], [0.1, 0.01]])
+    events = [Event("odd", lambda p: np.where((p.w[..., 1] < -0.1) & (p.w[..., 0] > 0), np.nan, 1.0))]
+    result = simulate_batch(toy(), w0, t_end=4.0, rtol=1e-6, events=events)
+    alone = simulate_batch(toy(), w0[[0, 2]], t_end=4.0, rtol=1e-6)
+    assert result.status == [Status.END_TIME, Status.EVENT_UNDEFINED, Status.END_TIME]
+    assert "odd" in result[1].message
+    assert "odd" in result.summary()
+    assert result[1].final[1] < -0.1  # the state at which it was noticed is kept
+    assert 0 < result.t[1] < 4.0
+    np.testing.assert_allclose(result.final[[0, 2]], alone.final, rtol=1e-9)

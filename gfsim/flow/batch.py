@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from threading import Event as Flag
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +29,7 @@ from gfsim.flow.integrator import COSTS, Attempt, Integrator
 from gfsim.flow.one_row import OWN
 from gfsim.flow.result import Counts, FlowResult, Status
 from gfsim.flow.rows import RowField
-from gfsim.flow.scipy_stepper import block_tolerances, quiet
+from gfsim.flow.scipy_stepper import block_tolerances
 from gfsim.flow.settings import as_field, check_end, check_events, check_outputs, make_clock
 from gfsim.flow.standstill import DECADES, LOOKS, Standstill
 from gfsim.flow.tableaus import FIXED
@@ -56,6 +59,7 @@ def simulate_batch(
     step: float | None = None,
     device: str | None = None,
     record: Record = "ends",
+    threads: int = 1,
     max_steps: int = 200_000,
     progress: bool = False,
 ) -> BatchResult:
@@ -77,6 +81,10 @@ def simulate_batch(
     record : ``"ends"`` or ``"steps"``
         Keep start, end and events of every row, or every accepted step as well.  ``t_eval`` times are kept
         in both cases.
+    threads : int
+        Every ``threads``-th row goes to a loop of its own, and the loops run side by side; NumPy lets go of the
+        interpreter while it works.  Worth a second core from a few dozen rows on.  Not for a ``device``, where torch
+        has threads of its own (``torch.set_num_threads``).
     events, t_eval, max_steps, progress
         As for :func:`gfsim.flow.simulate.simulate`; an event's function sees (m, P) weights and returns (m,).
 
@@ -98,9 +106,11 @@ def simulate_batch(
     targets = check_outputs(t_eval, float(end.max()))
     if record not in get_args(Record):
         raise unknown_name("record", record, get_args(Record))
-    place, w = (flow, start.copy()) if device is None else on_device(flow, start, device)
+    threads = whole_number(threads, "threads")
+    if threads > 1 and device is not None:
+        raise InvalidInput(f"threads = {threads} with device={device!r}; use torch.set_num_threads there, or no device")
     used_rtol: float | None = None
-    make: Callable[[], Integrator]
+    build: Callable[[Field, Array], Integrator]
     if method in FIXED:
         if step is None:
             raise InvalidInput(f"method {method!r} needs a fixed step in physical time: pass step=...")
@@ -109,7 +119,7 @@ def simulate_batch(
         h, ticking = positive(step, "step"), PhysicalTime()
         if np.isfinite(end).all():
             max_steps = max(max_steps, math.ceil(float(end.max()) / h) + 1)
-        make = lambda: FixedRows(RowField(place, ticking, w), w, FIXED[method], step=h)  # noqa: E731
+        build = lambda place, w: FixedRows(RowField(place, ticking, w), w, FIXED[method], step=h)  # noqa: E731
     elif method in OWN:
         if step is not None:
             raise InvalidInput(f"step belongs to the fixed-step methods {sorted(FIXED)}, not to {method!r}")
@@ -123,23 +133,63 @@ def simulate_batch(
                 f"clock {chosen.name} has dt/ds = {rate[bad]:g} at row {bad} of w0; the weights that set its pace must "
                 "not be zero or too small for float64: choose another block, or clock='t'"
             )
-        used_rtol = positive(rtol, "rtol")
-        if used_rtol < 2.3e-14:
+        tolerance = used_rtol = positive(rtol, "rtol")
+        if tolerance < 2.3e-14:
             raise InvalidInput(f"rtol = {rtol:g} is below what float64 can resolve; use at least 1e-13")
-        rows = RowField(place, chosen, w)
-        atol = rows.const(block_tolerances(start, used_rtol, blocks), w)
-        make = lambda: OWN[method](rows, w, rtol=used_rtol, atol=atol)  # noqa: E731
+
+        def build(place: Field, w: Array) -> Integrator:
+            rows = RowField(place, chosen, w)
+            atol = rows.const(block_tolerances(_numpy(w), tolerance, blocks), w)
+            return OWN[method](rows, w, rtol=tolerance, atol=atol)
     else:
         raise unknown_name("batch method", method, [*OWN, *FIXED])
-    run = _BatchRun(
-        flow, place, ticking, start, tuple(events), targets, end, block_tolerances(start, 1.0, blocks), record
-    )
     asked = None if t_eval is None else np.asarray(t_eval, dtype=float)
-    if asked is not None and asked[0] == 0:
-        for trace in run.traces:
-            trace.at_targets.append(trace.w[0])
-    run.go(make, max_steps, progress=progress)
-    return BatchResult(flow, method, ticking.name, used_rtol, run.traces, asked)
+    floor = block_tolerances(start, 1.0, blocks)
+    stop = Flag()
+    bar = _progress_bar(progress, len(start))
+    runs: list[_BatchRun] = []
+    jobs: list[Callable[[], None]] = []
+    for part in (np.arange(k, len(start), threads) for k in range(min(threads, len(start)))):
+        place, w = (flow, start[part].copy()) if device is None else on_device(flow, start[part], device)
+        run = _BatchRun(
+            flow, place, ticking, start[part], tuple(events), targets, end[part], floor[part], record, part, stop, bar
+        )
+        if asked is not None and asked[0] == 0:
+            for trace in run.traces:
+                trace.at_targets.append(trace.w[0])
+        runs.append(run)
+        jobs.append(partial(run.go, partial(build, place, w), max_steps))
+    try:
+        _side_by_side(jobs, stop)
+    finally:
+        if bar is not None:
+            bar.close()
+    traces = [runs[k % len(runs)].traces[k // len(runs)] for k in range(len(start))]
+    return BatchResult(flow, method, ticking.name, used_rtol, traces, asked)
+
+
+def _side_by_side(jobs: Sequence[Callable[[], None]], stop: Flag) -> None:
+    """Every job in a thread of its own; an error or Ctrl-C in one ends them all."""
+    if len(jobs) == 1:
+        jobs[0]()
+        return
+
+    def guarded(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = [pool.submit(guarded, job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            for future in futures:
+                future.result()
 
 
 def _check_starts(field: Field, w0: np.ndarray) -> np.ndarray:
@@ -304,9 +354,13 @@ class _BatchRun:
         t_end: np.ndarray,
         floor: np.ndarray,
         record: Record,
+        numbers: np.ndarray,
+        stop: Flag,
+        bar: Any,
     ) -> None:
         self.flow, self.place, self.clock, self.events = flow, place, clock, events
         self.targets, self.t_end, self.record = targets, t_end, record
+        self.numbers, self.stop, self.bar = numbers, stop, bar
         self.traces = [Trace([w.copy()]) for w in start]
         self.live = np.arange(len(start))
         self.t = np.zeros(len(start))
@@ -319,21 +373,24 @@ class _BatchRun:
 
     # -- the loop ----------------------------------------------------------------------------------
 
-    def go(self, make: Callable[[], Integrator], max_steps: int, *, progress: bool) -> None:
-        bar = _progress_bar(progress, len(self.traces))
+    def go(self, make: Callable[[], Integrator], max_steps: int) -> None:
         integrator: Integrator | None = None
         try:
-            with quiet():
+            # a rejected trial step may overflow: counted, and reported by the status
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 integrator = make()
                 self.rows = integrator.rows
                 self.ticking = integrator.rows.clock
-                self.before = self._gauges(integrator.w, self.live)
+                self.before = self._first_gauges(integrator.w)
                 for _ in range(max_steps):
                     if not len(self.live):
                         break
+                    if self.stop.is_set():
+                        raise KeyboardInterrupt
+                    before = len(self.live)
                     self._one_attempt(integrator)
-                    if bar is not None:
-                        bar.update(len(self.traces) - len(self.live) - bar.n)
+                    if self.bar is not None:
+                        self.bar.update(before - len(self.live))
                 for row in self.live.tolist():
                     self._close(row, integrator, Status.MAX_STEPS, f"{max_steps} attempts were made")
         except KeyboardInterrupt:
@@ -345,9 +402,6 @@ class _BatchRun:
                         Status.INTERRUPTED,
                         f"interrupted at t = {self.t[row]:.6g}; kept as far as it is",
                     )
-        finally:
-            if bar is not None:
-                bar.close()
 
     def _one_attempt(self, integrator: Integrator) -> None:
         attempt = integrator.attempt()
@@ -394,7 +448,8 @@ class _BatchRun:
             if self.traces[rows[j]].pending > 0:
                 before = _numpy(attempt.w_start)[slots[j]].copy()
                 self.traces[rows[j]].add(float(s0[j]), float(stop_t[j]), before, 0.0)
-        for j, s, event in self._crossings(attempt, slots, s0, s1):
+        found, undefined = self._crossings(attempt, slots, s0, s1)
+        for j, s, event in found:
             if s > stop_s[j] or (ended[j] and kinds[j] is Status.EVENT):
                 continue
             trace = self.traces[rows[j]]
@@ -409,6 +464,10 @@ class _BatchRun:
             if terminal:
                 stop_s[j], stop_t[j], stop_dt[j], ended[j] = s, t, passed, True
                 kinds[j], details[j] = Status.EVENT, f"stopped by the event {event.name}"
+        for j, event in undefined:
+            if not ended[j]:
+                ended[j], kinds[j] = True, Status.EVENT_UNDEFINED
+                details[j] = f"event {event.name!r} is NaN before s = {s1[j]:.6g}, t = {t1[j]:.6g}"
         self._targets(attempt, slots, rows, s0, s1, stop_t)
         if self.record == "steps" or ended.any():
             keep = np.arange(len(slots)) if self.record == "steps" else np.flatnonzero(ended)
@@ -536,20 +595,25 @@ class _BatchRun:
                     "must work over a leading axis and return one number a row"
                 )
             out[k] = value
+        return out
+
+    def _first_gauges(self, w: Array) -> np.ndarray:
+        out = self._gauges(w, self.live)
         if np.isnan(out).any():
             k, j = (int(i) for i in np.argwhere(np.isnan(out))[0])
             raise InvalidInput(
-                f"event {self.events[k].name!r} is NaN on row {rows[j]}; "
+                f"event {self.events[k].name!r} is NaN at the start of row {self.numbers[j]}; "
                 "its function must return a number wherever the flow can go"
             )
         return out
 
     def _crossings(
         self, attempt: Attempt, slots: np.ndarray, s0: np.ndarray, s1: np.ndarray
-    ) -> list[tuple[int, float, Event]]:
-        """(place in ``slots``, clock value, event) of every crossing, in the order of the clock."""
+    ) -> tuple[list[tuple[int, float, Event]], list[tuple[int, Event]]]:
+        """(place in ``slots``, clock value, event) of every crossing, in the order of the clock; (place, event) of
+        every event that is NaN."""
         if not self.events:
-            return []
+            return [], []
         rows = self.live[slots]
         middle = 0.5 * (s0 + s1)
         at_middle = attempt.at(_like(slots, attempt.w_end), _like(middle[:, None], attempt.w_end))[:, 0]
@@ -558,6 +622,7 @@ class _BatchRun:
         self.before[:, rows] = values[-1]
         stations = [s0, middle, s1]
         found: list[tuple[int, float, Event]] = []
+        undefined = [(int(j), self.events[k]) for k, j in np.argwhere(np.isnan(values[1]) | np.isnan(values[2]))]
         for k, event in enumerate(self.events):
             for left in (0, 1):
                 a, b = values[left][k], values[left + 1][k]
@@ -567,7 +632,7 @@ class _BatchRun:
                 if len(j):
                     s = self._event_roots(event, attempt, slots, j, stations[left], stations[left + 1], a, b)
                     found += [(int(i), float(x), event) for i, x in zip(j, s, strict=True)]
-        return sorted(found, key=lambda item: (item[1], item[0]))
+        return sorted(found, key=lambda item: (item[1], item[0])), undefined
 
     def _event_roots(
         self,

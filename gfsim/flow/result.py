@@ -45,6 +45,11 @@ class Status(Enum):
         "look whether the start is near a minimum (gfsim.certify) or its neurons are dead; "
         "pick another saddle or direction, or give a finite t_end",
     )
+    EVENT_UNDEFINED = (
+        False,
+        "an event's function returned NaN on this row of a batch",
+        "make it return a number wherever the flow can go",
+    )
     INTERRUPTED = (
         False,
         "interrupted by the user; the trajectory so far is kept",
