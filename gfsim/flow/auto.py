@@ -15,6 +15,8 @@ What was used when, and why it was left, is kept as :class:`Phase` records.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gfsim.flow.clock import Clock
@@ -31,6 +33,9 @@ from gfsim.flow.tableaus import Tableau, bogacki_shampine, dormand_prince_5, dor
 PATIENCE = 4
 NEAR_EDGE = 0.5
 EASY = 1.0
+
+FRESH = 6
+"""Short steps with which an implicit method starts by itself and which are no evidence that the flow is easy."""
 
 HISTORY = 4
 """Values handed from an explicit step to the implicit method, which so starts at order HISTORY - 1."""
@@ -86,6 +91,20 @@ class Auto:
         ndf.start_from(past[None], np.array([h]))
         self._enter(OneRow(ndf, Counts(), "ndf", self.rtol))
 
+    def _afresh(self, last: Segment) -> None:
+        """The implicit method in place of the last step, which was longer than an explicit method may take.
+
+        Such a step is accepted where the stiff directions are at rest; what it leaves in them is noise.
+        """
+        self._spent["accepted"] -= 1
+        self._spent["rejected"] += 1
+        phase = self.phases.pop()
+        if phase.steps > 1:
+            self.phases.append(replace(phase, end=last.start, steps=phase.steps - 1))
+        ndf = NDF(self.rows, last.w_start[None].copy(), rtol=self.rtol, atol=self.atol, s=np.array([last.start]))
+        self._enter(OneRow(ndf, Counts(), "ndf", self.rtol))
+        self._evidence = -FRESH
+
     def _enter(self, stepper: OneRow) -> None:
         self._stepper, self._evidence, self._rejected = stepper, 0, 0
         self.phases.append(Phase(stepper.name, stepper.s, stepper.s, 0, 0.0))
@@ -114,9 +133,12 @@ class Auto:
             self._evidence = max(0, self._evidence + thrown_back + (1 if stiff else 0 if thrown_back else -1))
             if self._evidence >= PATIENCE:
                 self._leave()
+                if stiffness > self.tableau.stiff_edge:
+                    self._afresh(segment)
+                    return self.advance(limit)
                 self._implicit(segment)
         elif isinstance(integrator, NDF):
-            self._evidence = max(0, self._evidence + (1 if stiffness < EASY else -1))
+            self._evidence = max(min(0, self._evidence), self._evidence + (1 if stiffness < EASY else -1))
             if self._evidence >= PATIENCE:
                 self._leave()
                 self._explicit(integrator.w.copy(), integrator.s, integrator.h)
