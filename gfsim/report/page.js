@@ -5,6 +5,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const WIDTH = 420, HEIGHT = 250, LEFT = 56, RIGHT = 10, TOP = 20, BOTTOM = 40;
   const COLOURS = 8;
+  const NARROW = 0.04; // of the width: what is narrower is not seen
 
   // -- data ---------------------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@
     if (!(wide > 0)) wide = Math.abs(high) || 1;
     const bottom = low - margin * wide, top = low + wide + margin * wide;
     const place = (value) => from + (value - bottom) / (top - bottom) * (to - from);
-    const raw = (top - bottom) / 5, size = 10 ** Math.floor(Math.log10(raw));
+    const raw = (top - bottom) / 6, size = 10 ** Math.floor(Math.log10(raw));
     const step = size * [1, 2, 5, 10].find((factor) => factor * size >= raw);
     const ticks = [];
     for (let k = Math.ceil(bottom / step); k * step <= top + 1e-9 * step; k += 1) {
@@ -121,7 +122,7 @@
       this.curves = [];
       this.svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plot", role: "img", "aria-label": title });
       this.legend = element("ul", { class: "legend" });
-      this.host = element("div", { class: "panel" }, element("h4", {}, title), this.svg, this.legend);
+      this.host = element("div", { class: "panel" }, element("h3", {}, title), this.svg, this.legend);
       this.dots = dots;
     }
 
@@ -317,12 +318,10 @@
   // -- the view -----------------------------------------------------------------------------------------
 
   class Walk {
-    constructor(host, data, number) {
+    constructor(host, data) {
       this.host = host;
-      this.number = number;
       this.frames = data.frames;
       this.recorded = data.recorded;
-      this.rows = data.rows;
       this.stages = data.stages;
       this.events = data.events;
       this.nearestWeights = data.nearestWeights;
@@ -333,7 +332,7 @@
       this.cosines = this.stages.map((stage) => stage.cosines === null ? null : unpacked(stage.cosines));
       this.frame = 0;
       this.stage = this.stageAt(0);
-      this.axis = 0;
+      this.axis = this.readable() ? 0 : this.clocks.length;
       this.colours = "moment";
       this.build(data);
       this.redraw();
@@ -345,6 +344,12 @@
       return { x: this.steps, label: "position of the slider" };
     }
 
+    /** Whether every stage is wide enough to be seen on the first clock. */
+    readable() {
+      const x = this.clocks[0].values, whole = x[this.frames - 1] - x[0];
+      return this.stages.every((stage) => x[stage.end] - x[stage.begin] > NARROW * whole);
+    }
+
     /** The stage that a frame belongs to; -1 when the flow has none. */
     stageAt(frame) {
       let found = this.stages.length ? 0 : -1;
@@ -354,7 +359,7 @@
 
     build(data) {
       this.steps = Float64Array.from({ length: this.frames }, (_, k) => k);
-      this.host.append(this.controls(data));
+      this.host.append(this.controls(data), this.options);
       const levels = this.stages.filter((stage) => stage.saddle)
         .map((stage) => ({ value: stage.saddle.loss, from: stage.begin, to: stage.end }));
       this.lossPlot = new Plot(this, `Loss (${data.convention})`, { dots: [this.loss], levels });
@@ -373,7 +378,7 @@
       }
       const hidden = data.groups.length > 0 && data.groups[0].name.startsWith("hidden") ? data.matrices.length : 0;
       this.maps = data.matrices.map((matrix, k) => new HeatMap(this, matrix, k, hidden));
-      this.host.append(element("div", { class: "maps" }, element("h4", {}, "Weights"),
+      this.host.append(element("div", { class: "maps" }, element("h3", {}, "Weights"),
         element("p", { class: "soft" }, this.mapWords(hidden)),
         element("div", { class: "mapgrid" }, ...this.maps.map((map) => map.host))));
     }
@@ -416,18 +421,21 @@
       this.play = element("button", { type: "button", "aria-pressed": "false" }, "Play");
       this.play.addEventListener("click", () => this.toggle());
       const axis = this.choice("Horizontal axis", [...data.clocks.map((clock) => clock.label), "position of the slider"],
-        (k) => { this.axis = k; this.redraw(); });
+        (k) => { this.axis = k; this.redraw(); }, this.axis);
       const kinds = ["moment", "run", "log"];
       const colours = this.choice("Colours", ["by the largest weight now", "by the largest of the whole flow", "logarithmic, six decades"],
         (k) => { this.colours = kinds[k]; this.maps.forEach((map) => map.draw()); });
+      this.options = element("div", { class: "bar options" }, axis, colours, element("span", { class: "ramp-box" },
+        "−", element("span", { class: "ramp", role: "img", "aria-label": "blue, white, orange" }), "+"));
       const walk = this.stages.length ? [this.before, this.play, this.after] : [this.play];
       return element("div", { class: "controls", role: "group", "aria-label": "Moment of the flow" },
         this.now, this.slider, element("div", { class: "bar stages" }, ...walk, ...this.jumps),
-        element("div", { class: "bar" }, axis, colours), this.live);
+        this.live);
     }
 
-    choice(label, options, then) {
+    choice(label, options, then, chosen = 0) {
       const select = element("select", {}, ...options.map((text, k) => element("option", { value: String(k) }, text)));
+      select.value = String(chosen);
       select.addEventListener("change", () => then(Number(select.value)));
       return element("label", {}, label, select);
     }
@@ -552,8 +560,14 @@
     }
   }
 
-  document.querySelectorAll("section.walk").forEach((host, number) => {
+  /** A link such as report.html#flow-2:120 opens the second output's flow at position 120. */
+  const link = /^#(flow-\d+):(\d+)$/.exec(location.hash);
+  document.querySelectorAll("section.walk").forEach((host) => {
     const source = document.getElementById(host.getAttribute("data-source"));
-    host.walk = new Walk(host, JSON.parse(source.textContent), number);
+    const walk = new Walk(host, JSON.parse(source.textContent));
+    if (link && link[1] === host.id) {
+      walk.go(Number(link[2]));
+      host.scrollIntoView();
+    }
   });
 })();

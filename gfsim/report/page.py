@@ -17,10 +17,13 @@ from importlib import resources
 
 from gfsim.provenance import versions
 from gfsim.report.collect import Content
-from gfsim.report.sections import Claim, Picture, Section, Table, View
+from gfsim.report.sections import Claim, Picture, Section, Table, Text, View
 
 VERDICTS = {"held": "held", "failed": "NOT held", "unchecked": "not checked"}
 MARKS = {"held": "✓", "failed": "✗", "unchecked": "?"}
+LONGEST_PRINTED = 80
+"""Lines of a folded text above which it stays folded on paper."""
+
 HEADER = ("", "claim", "expected", "measured", "basis")
 
 
@@ -39,7 +42,7 @@ def render(content: Content) -> str:
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return (
+    page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -48,6 +51,7 @@ def render(content: Content) -> str:
         + "\n".join(body)
         + f"\n<script>{script}</script>\n</body>\n</html>\n"
     )
+    return page.encode("utf-8", errors="replace").decode("utf-8")  # JSON can hold halves of characters
 
 
 def tally(content: Content) -> str:
@@ -135,17 +139,25 @@ def _outputs(content: Content) -> str:
 
 
 def _output(number: int, section: Section) -> str:
-    subtitle = f'<p class="subtitle">{escape(section.subtitle)}</p>' if section.subtitle else ""
-    notes = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in section.notes)}</ul>" if section.notes else ""
-    folded = "".join(
-        f"<details><summary>{escape(text.title)}</summary>"
-        f'<pre tabindex="0" role="region" aria-label="{escape(text.title)}">{escape(text.body)}</pre></details>'
-        for text in section.texts
+    subtitle = (
+        f'<p class="subtitle">{escape(section.subtitle)}</p>' if section.subtitle not in ("", section.title) else ""
     )
+    notes = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in section.notes)}</ul>" if section.notes else ""
+    pictures = "".join(map(_picture, section.pictures))
+    if section.view is not None and pictures:  # the walk through the flow shows the same curves
+        pictures = f"<details><summary>Pictures</summary>{pictures}</details>"
     return (
         f'<article id="output-{number}"><h3>{escape(section.title)} {_kind(section)}</h3>'
-        f"{subtitle}{''.join(map(_picture, section.pictures))}{notes}"
-        f"{''.join(map(_table, section.tables))}{folded}{_provenance(section)}</article>"
+        f"{subtitle}{pictures}{notes}{''.join(map(_table, section.tables))}{''.join(map(_text, section.texts))}"
+        f"{_provenance(section)}</article>"
+    )
+
+
+def _text(text: Text) -> str:
+    printed = ' class="printed"' if text.body.count("\n") < LONGEST_PRINTED else ""
+    return (
+        f"<details{printed}><summary>{escape(text.title)}</summary>"
+        f'<pre tabindex="0" role="region" aria-label="{escape(text.title)}">{escape(text.body)}</pre></details>'
     )
 
 
@@ -153,7 +165,7 @@ def _picture(picture: Picture) -> str:
     source = f"data:{picture.media};base64,{base64.b64encode(picture.content).decode('ascii')}"
     words = picture.caption or picture.file
     return (
-        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="Picture {escape(picture.file)}">'
+        '<figure><div class="scroll">'
         f'<img src="{source}" alt="{escape(words)}"></div><figcaption>{escape(words)}</figcaption></figure>'
     )
 
@@ -167,7 +179,7 @@ def _table(table: Table) -> str:
         for first, *rest in table.rows
     )
     return (
-        f"<details><summary>{escape(table.title)}</summary>"
+        f'<details class="printed"><summary>{escape(table.title)}</summary>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
         f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>'
     )
@@ -177,7 +189,7 @@ def _provenance(section: Section) -> str:
     rows = [(key, value) for key, value in section.provenance]
     rows += [(source.path, f"{source.size} bytes, SHA-256 {source.sha256}") for source in section.sources]
     body = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
-    return f"<details><summary>Provenance</summary><dl>{body}</dl></details>"
+    return f'<details class="printed"><summary>Provenance</summary><dl>{body}</dl></details>'
 
 
 def _walk(number: int, section: Section) -> str:
@@ -218,7 +230,7 @@ def _count(section: Section) -> str:
 
 
 def _kind(section: Section) -> str:
-    where = f" in {section.where}" if section.where else ""
+    where = f" in {section.where}/" if section.where else ""
     return f'<span class="kind">{escape(section.kind + where)}</span>'
 
 

@@ -75,7 +75,6 @@ def view(record: Record, arrays: Arrays, file: str) -> View:
             "title": str(record.value.get("title") or record.text("what")),
             "frames": len(frames),
             "recorded": len(t),
-            "rows": frames.tolist(),
             "clocks": clocks,
             "loss": packed(loss[frames], "<f8"),
             "speed": packed(speed[frames], "<f8"),

@@ -27,9 +27,9 @@ def read(folder: Folder) -> Section:
         title=str(record.value.get("title") or record.text("what")),
         subtitle=record.text("what"),
         claims=[
-            Claim("the flow reached its end time or the event that was to stop it", "its end, or an event", status.replace("_", " "),
-                  "gfsim simulate", "held" if ok and status in ("end_time", "event") else "failed",
-                  record.text("message"))
+            Claim("the flow reached its end time or the event that was to stop it", "an end of that kind",
+                  status.replace("_", " "), "gfsim simulate",
+                  "held" if ok and status in ("end_time", "event") else "failed", record.text("message"))
         ],
         pictures=folder.picture("flow", caption=f"Loss and neuron norms in time. Start: {record.text('start')}."),
         tables=[_summary(record), Table("Cost", ("what", "how many"), tuple((k, show(v)) for k, v in counts.items()))],
