@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from gfsim.cli import main
@@ -98,3 +99,25 @@ def claim(**changes: object) -> dict[str, object]:
         "source": "closed form",
         "of": ["error"],
     } | changes
+
+
+def hostile_folder(folder: Path) -> Path:
+    """Every kind of text that a user may choose, hostile."""
+    words = " ".join(HOSTILE)
+    text = (
+        re.sub(r"title = .*", lambda _: f"title = {json.dumps(words)}", STAIRS)
+        + f"\n# {words.replace(chr(0x2028), ' ')}\n"
+    )
+    simulate(folder / "flow", text)
+    figure(
+        folder / 'a"b<i>&',
+        title=words,
+        source=words,
+        caption=words,
+        notes=[words],
+        claims=[claim(name=words, source=words, of=[words])],
+        versions={words: words},
+        numbers={words: words, "half": "\ud800"},
+    )
+    (folder / "<img src=x onerror=alert(1)>.error.txt").write_text(words)
+    return folder

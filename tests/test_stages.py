@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from report_tools import STAIRS
 
 from gfsim.cli import config
 from gfsim.cli.experiment import build_clock, build_event, build_objective, build_start
@@ -18,7 +19,6 @@ from gfsim.models.linear import DiagonalLinear, MatrixFactorisation
 from gfsim.ncf import stages as module
 from gfsim.ncf.stages import find_stages
 from gfsim.objective import Objective
-from report_tools import STAIRS
 
 
 def flow_of(text: str) -> FlowResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -71,9 +72,9 @@ class Folder:
         return self.read(name).decode("utf-8", errors="replace")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        self.read(name)
+        content = io.BytesIO(self.read(name))
         try:
-            with np.load(self.path / name, allow_pickle=False) as saved:
+            with np.load(content, allow_pickle=False) as saved:
                 return {key: saved[key] for key in saved.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as exc:
             raise InvalidInput(

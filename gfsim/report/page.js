@@ -336,7 +336,7 @@
       this.colours = "moment";
       this.build(data);
       this.redraw();
-      this.go(0);
+      this.go(0, true);
     }
 
     horizontal() {
@@ -467,9 +467,9 @@
       this.play.setAttribute("aria-pressed", "false");
     }
 
-    /** Show a frame; `playing` when the clock, not the reader, asks for it. */
-    go(frame, playing = false) {
-      if (this.timer && !playing) this.halt();
+    /** Show a frame; `quiet` when the clock, not the reader, asks for it: nothing is announced then. */
+    go(frame, quiet = false) {
+      if (this.timer && !quiet) this.halt();
       this.frame = Math.max(0, Math.min(this.frames - 1, frame));
       this.slider.value = String(this.frame);
       const stage = this.stageAt(this.frame);
@@ -488,7 +488,7 @@
         this.after.disabled = !this.stages.some((other) => other.slowest > this.frame);
       }
       clearTimeout(this.silence);
-      if (!playing) this.silence = setTimeout(() => { this.live.textContent = words; }, 500);
+      if (!quiet) this.silence = setTimeout(() => { this.live.textContent = words; }, 500);
     }
 
     onPlateau() {

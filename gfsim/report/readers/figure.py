@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from gfsim.errors import InvalidInput
 from gfsim.report import sections
 from gfsim.report.folder import Folder
 from gfsim.report.record import Record, command, number, versions
-from paper_repro.claims import Claim, show
+from paper_repro.claims import Claim, Relation, show
 
 ERROR = ".error.txt"
 
@@ -49,6 +49,8 @@ def _claim(row: Record) -> sections.Claim:
     """A claim whose verdict is computed again from its numbers; a file that says otherwise is told on."""
     try:
         claim = Claim.from_json(row.value)
+        if claim.relation not in get_args(Relation):
+            raise ValueError(f"its relation {claim.relation!r} is none of {', '.join(get_args(Relation))}")
         holds = claim.holds
     except (InvalidInput, KeyError, TypeError, ValueError) as exc:
         raise row.wrong("", f"not a claim ({' '.join(str(exc).split())})") from None
