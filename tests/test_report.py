@@ -378,6 +378,7 @@ def test_frames_are_few_and_keep_what_is_required() -> None:
     moves = np.diff(path[frames])
     assert moves[moves < 0.9].max() < 0.05  # but for the jump no step of the slider is a large one
     assert trajectory.choose_frames(np.arange(5.0), 100, []).tolist() == [0, 1, 2, 3, 4]
+    assert trajectory.choose_frames(np.zeros(500), 100, [0, 499]).tolist() == [0, 499]  # nothing happens
 
 
 def test_change_survives_what_a_diverging_flow_leaves() -> None:

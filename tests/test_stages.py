@@ -118,6 +118,11 @@ def test_an_activation_without_an_ncf_has_stages_and_says_so() -> None:
     assert all(stage.targets == [] and stage.remarks for stage in found)
 
 
+def test_a_flow_without_plateaus_has_no_stages(monkeypatch: pytest.MonkeyPatch, stairs: FlowResult) -> None:
+    monkeypatch.setattr(module, "find_plateaus", lambda _: [])
+    assert find_stages(stairs, rng=np.random.default_rng(0)) == []
+
+
 def test_refusals(stairs: FlowResult) -> None:
     with pytest.raises(InvalidInput, match="rng"):
         find_stages(stairs, rng=3)  # type: ignore[arg-type]

@@ -40,8 +40,8 @@ SMALL = 0.1
 LARGEST_POLISH = 400
 """Active weights above which the Newton steps to the exact saddle take too long for a summary."""
 
-WORK = 4e7
-"""Samples times weights times starts that the search for KKT points of one stage may cost."""
+WORK = 1e7
+"""Samples times weights times starts that the search for KKT points of one stage may cost: a few seconds."""
 
 FLOOR = 1e-20
 """A loss below this part of the loss at the origin is rounding, and so is the NCF that its residual makes."""
@@ -143,7 +143,7 @@ def find_stages(result: FlowResult, *, rng: np.random.Generator, most_targets: i
     model = field_.objective.model
     norms = model.neuron_norms(result.w)
     largest = max((float(values.max()) for values in norms), default=0.0)
-    ends = [plateau.first for plateau in plateaus[1:]] + [len(result.t) - 1]
+    ends = [*(plateau.first for plateau in plateaus[1:]), len(result.t) - 1][: len(plateaus)]
     out: list[Stage] = []
     for plateau, end in zip(plateaus, ends, strict=True):
         begin = out[-1].end if out else 0

@@ -139,10 +139,14 @@
       this.y = scaleFor(this.curves.map((curve) => curve.values), bottom, TOP, { fixed: this.fixed });
       const parts = [];
       const line = (kind, x1, y1, x2, y2) => parts.push(drawn("line", { class: kind, x1, y1, x2, y2 }));
+      let written = -Infinity;
       this.view.stages.forEach((stage, k) => {
         const from = this.x.place(x[stage.enter]), to = this.x.place(x[stage.exit]);
         parts.push(drawn("rect", { class: "band", x: from, y: TOP, width: Math.max(1, to - from), height: bottom - TOP }));
-        parts.push(drawn("text", { class: "number", x: (from + to) / 2, y: TOP - 6, "text-anchor": "middle" }, k + 1));
+        const middle = (from + to) / 2;
+        if (middle - written < 14) return; // it would overlap the number before
+        parts.push(drawn("text", { class: "number", x: middle, y: TOP - 6, "text-anchor": "middle" }, k + 1));
+        written = middle;
       });
       for (const [value, text] of this.y.ticks) {
         const y = this.y.place(value);
@@ -229,11 +233,13 @@
       const canvasWidth = Math.max(120, SIDE + this.cell * this.width + 4), canvasHeight = HEAD + this.cell * this.height + 4;
       this.canvas = element("canvas", { width: SHARP * canvasWidth, height: SHARP * canvasHeight, role: "img" });
       this.canvas.style.width = `${canvasWidth}px`;
+      this.wide = canvasWidth;
       this.caption = element("figcaption");
       const cut = this.height < matrix.of[0] || this.width < matrix.of[1]
         ? `; its largest ${this.height} rows and ${this.width} columns` : "";
       this.title = `${matrix.name}, ${matrix.of[0]} × ${matrix.of[1]}${cut}`;
       this.host = element("figure", { class: "map" }, this.canvas, this.caption);
+      this.host.style.width = `${Math.max(this.wide, 224)}px`; // the caption is to fold, the canvas is not
       this.canvas.addEventListener("pointermove", (event) => this.point(event));
       this.canvas.addEventListener("pointerleave", () => this.say());
     }
@@ -243,10 +249,10 @@
       return this.array.values[(frame * this.height + row) * this.width + col];
     }
 
-    /** Whether a row (a column) belongs to a neuron that is active in the stage of the moment. */
+    /** Whether a row (a column) belongs to a neuron that is active in the stage of the moment, when others are not. */
     alive(layer, unit) {
       const stage = this.view.stages[this.view.stage];
-      return Boolean(stage && this.count && stage.active[layer] && stage.active[layer].includes(unit));
+      return Boolean(stage && this.count && stage.some && stage.active[layer] && stage.active[layer].includes(unit));
     }
 
     draw() {
@@ -286,7 +292,7 @@
         pen.font = `${alive ? "bold " : ""}11px sans-serif`;
         pen.fillStyle = alive ? "#000000" : "#59626e";
         pen.textAlign = "right";
-        if (row % every === 0 || alive) pen.fillText(String(unit), SIDE - 8, y);
+        if (row % every === 0 || (alive && this.cell >= 12)) pen.fillText(String(unit), SIDE - 8, y);
         if (alive) pen.fillRect(SIDE - 5, y - this.cell / 2 + 1, 3, Math.max(1, this.cell - 2));
       }
       pen.textAlign = "center";
@@ -322,7 +328,8 @@
       this.host = host;
       this.frames = data.frames;
       this.recorded = data.recorded;
-      this.stages = data.stages;
+      const neurons = data.groups.reduce((sum, group) => sum + group.of, 0);
+      this.stages = data.stages.map((stage) => ({ ...stage, some: stage.active.flat().length < neurons }));
       this.events = data.events;
       this.nearestWeights = data.nearestWeights;
       this.weightFrames = data.weightFrames;
@@ -509,7 +516,7 @@
     /** Everything that depends on the horizontal axis or on the stage. */
     redraw() {
       this.lossPlot.show([{ values: this.loss, colour: 0, loud: true }]);
-      const ever = new Set(this.stages.flatMap((stage) => stage.active.flatMap((units, l) => units.map((unit) => `${l} ${unit}`))));
+      const ever = new Set(this.stages.filter((stage) => stage.some).flatMap((stage) => stage.active.flatMap((units, l) => units.map((unit) => `${l} ${unit}`))));
       this.normPlot.show(this.groups.flatMap((group, l) => {
         const array = unpacked(group.curves);
         return group.units.map((unit, k) => ({ values: column(array, k), colour: l % COLOURS, loud: ever.has(`${l} ${unit}`) }));
@@ -531,8 +538,9 @@
         this.cosinePlot.explain(stage.points.map((point, j) => [j % COLOURS, this.placed(point)]));
       }
       const saddle = stage.saddle ? ` near a saddle of loss ${shown(stage.saddle.loss)}, at a distance ${shown(stage.saddle.distance)}` : "";
-      const remarks = stage.remarks.length ? ` ${stage.remarks.join(" ")}.` : "";
-      const caption = element("caption", {}, `Plateau ${this.stage + 1} (${activeWords(stage.active)})${saddle}: KKT points of the NCF there.${remarks}`);
+      const remarks = stage.remarks.map((text) => ` ${text.charAt(0).toUpperCase()}${text.slice(1)}.`).join("");
+      const what = stage.points.length ? ": KKT points of the NCF there." : ".";
+      const caption = element("caption", {}, `Plateau ${this.stage + 1} (${activeWords(stage.active)})${saddle}${what}${remarks}`);
       const head = ["KKT point", "N", "second-order gap", "cosine now", "the NCF flow from here ends at it"];
       this.cosineCells = stage.points.map(() => element("td"));
       const rows = stage.points.map((point, j) => element("tr", {},

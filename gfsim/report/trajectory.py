@@ -111,9 +111,10 @@ def change(s: np.ndarray, loss: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def choose_frames(path: np.ndarray, most: int, required: Sequence[int]) -> np.ndarray:
-    """Increasing rows: at most ``most`` at equal distances along ``path`` (increasing), and the required ones."""
-    if len(path) <= most:
-        return np.arange(len(path))
+    """Increasing rows: at most ``most`` at equal distances along ``path`` (increasing), and the required ones.
+
+    Rows between which nothing happens fall together, so a standstill takes one position however long it is.
+    """
     marks = np.linspace(path[0], path[-1], most)
     rows = np.searchsorted(path, marks).clip(0, len(path) - 1)
     return np.unique(np.concatenate([rows, np.asarray(required, dtype=int)]))
