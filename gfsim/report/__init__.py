@@ -4,7 +4,7 @@
     readers/        one module a kind of output: what it says, as a section
     sections.py     what a section is made of: claims, pictures, tables, texts, a trajectory
     trajectory.py   a flow, thinned to what the interactive view shows
-    page.py         sections -> HTML; page.css and page.js are its style and its one script
+    page.py         sections -> HTML; page.css is its style, script/ the parts of its one script
 
 Nothing is computed here but what a reader can check from the files: whether a claim holds is computed again
 from its numbers, and a certificate is verified again.

@@ -21,6 +21,9 @@ from gfsim.report.sections import Claim, Picture, Section, Table, Text, View
 
 VERDICTS = {"held": "held", "failed": "NOT held", "unchecked": "not checked"}
 MARKS = {"held": "✓", "failed": "✗", "unchecked": "?"}
+SCRIPT = ("tools", "axes", "plot", "heatmap", "walk")
+"""The parts of the page's script, in this order."""
+
 LONGEST_PRINTED = 80
 """Lines of a folded text above which it stays folded on paper."""
 
@@ -29,7 +32,7 @@ HEADER = ("", "claim", "expected", "measured", "basis")
 
 def render(content: Content) -> str:
     """The page."""
-    style, script = _packaged("page.css"), _packaged("page.js")
+    style, script = _packaged("page.css"), _script()
     name = content.path.resolve().name or str(content.path)
     title = content.sections[0].title if len(content.sections) == 1 else f"Report on {name}"
     flows = [(number, section) for number, section in _numbered(content) if section.view is not None]
@@ -238,8 +241,14 @@ def _hidden(word: str) -> str:
     return f'<span class="hidden">{escape(word)}</span>'
 
 
-def _packaged(name: str) -> str:
-    return resources.files("gfsim.report").joinpath(name).read_text(encoding="utf-8")
+def _script() -> str:
+    """The parts of the script in a scope of their own."""
+    parts = "\n".join(_packaged("script", f"{name}.js") for name in SCRIPT)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
+
+
+def _packaged(*path: str) -> str:
+    return resources.files("gfsim.report").joinpath(*path).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -64,7 +64,7 @@ class Source:
 
 @dataclass(frozen=True)
 class View:
-    """A trajectory to walk through: what page.js is given (:mod:`gfsim.report.trajectory` says what that is)."""
+    """A trajectory to walk through: what the script is given (:mod:`gfsim.report.trajectory` says what that is)."""
 
     data: dict[str, Json] = field(repr=False)
 

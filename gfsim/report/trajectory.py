@@ -34,7 +34,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def view(record: Record, arrays: Arrays, file: str) -> View:
-    """What page.js shows of a flow.
+    """What the script shows of a flow.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def choose_frames(path: np.ndarray, most: int, required: Sequence[int]) -> np.nd
 
 
 def packed(values: np.ndarray, dtype: str) -> dict[str, Json]:
-    """An array for page.js: little-endian floats ("<f4", "<f8", or "bf16": the upper half of "<f4"), base64."""
+    """An array for the script: little-endian floats ("<f4", "<f8", or "bf16": the upper half of "<f4"), base64."""
     with np.errstate(over="ignore"):  # what is too large for 4 bytes becomes infinite
         flat = np.ascontiguousarray(values, dtype="<f4" if dtype == "bf16" else dtype)
     content = half(flat).tobytes() if dtype == "bf16" else flat.tobytes()
