@@ -9,7 +9,8 @@ from pathlib import Path
 from gfsim.cli import main
 
 ROOT = Path(__file__).parents[1]
-STAIRS = (ROOT / "docs" / "report" / "stairs.toml").read_text()
+STAIRS = (ROOT / "docs" / "report.md").read_text().partition("```toml\n")[2].partition("```")[0]
+"""The request of docs/report.md."""
 
 HOSTILE = (
     "</script><script>window.pwned = 1</script>",

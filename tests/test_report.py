@@ -94,6 +94,14 @@ def test_a_flow_is_found_with_its_stages(stairs: Path) -> None:
     assert [stage["active"] for stage in stages] == [
         p["active"] for p in json.loads((stairs / "summary.json").read_text())["plateaus"]
     ]
+    (table,) = [table for table in section.tables if table.title == "Saddle by saddle"]
+    assert [row[2] for row in table.rows] == ["none", "layer 1: 2", "layer 1: 2, 6", "layer 1: 1, 2, 6"]
+    assert [row[5:] for row in table.rows] == [
+        ("one of every layer", "layer 1: 2"),
+        ("layer 1: 6", "layer 1: 6"),
+        ("layer 1: 1", "layer 1: 1"),
+        ("none", "the flow ends here"),
+    ]
     assert {source.path for source in section.sources} == {"summary.json", "trajectory.npz", "flow.svg"}
     for source in section.sources:
         assert source.sha256 == hashlib.sha256((stairs / source.path).read_bytes()).hexdigest()

@@ -36,6 +36,8 @@ def read(folder: Folder, file: str, value: Any) -> sections.Section:
             versions(record),
         ],
     )
+    if record.value.get("inputs"):
+        section.provenance.append(("fingerprint of the inputs", str(record.value["inputs"])))
     section.pictures = folder.picture(file.removesuffix(".json"), caption=record.text("caption"))
     if not section.pictures:
         section.notes.insert(0, f"Its picture is missing; what it says: {record.text('caption')}")

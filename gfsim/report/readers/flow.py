@@ -32,7 +32,7 @@ def read(folder: Folder) -> Section:
                   "held" if ok and status in ("end_time", "event") else "failed", record.text("message"))
         ],
         pictures=folder.picture("flow", caption=f"Loss and neuron norms in time. Start: {record.text('start')}."),
-        tables=[_summary(record), Table("Cost", ("what", "how many"), tuple((k, show(v)) for k, v in counts.items()))],
+        tables=[_summary(record), *_plateaus(record), Table("Cost", ("what", "how many"), tuple((k, show(v)) for k, v in counts.items()))],
         texts=[Text("Request (the file given to gfsim simulate)", record.text("config"))],
         view=view(record, arrays, str(folder.path / FILES[1])),
         provenance=[
@@ -55,3 +55,49 @@ def _summary(record: Record) -> Table:
     ]
     rows += [(f"event {event.text('name')}", f"t = {number(event.number('t'))}") for event in record.records("events")]
     return Table("The flow in numbers", ("what", "value"), tuple(rows))
+
+
+def _plateaus(record: Record) -> list[Table]:
+    """Saddle by saddle: what was predicted and what came alive."""
+    if record.value.get("plateaus") is None:
+        return []
+    stages = record.records("plateaus")
+    rows = []
+    for number, stage in enumerate(stages, start=1):
+        following = stages[number] if number < len(stages) else None
+        saddle = stage.inner("saddle") if stage.value.get("saddle") is not None else None
+        predicted = [point for point in stage.records("kkt") if point.flag("predicted")]
+        rows.append(
+            (
+                str(number),
+                f"{_shown(stage, 't_enter')} .. {_shown(stage, 't_exit')}",
+                _units(stage.entries("active")),
+                _shown(saddle, "loss") if saddle else "not found",
+                _shown(saddle, "distance") if saddle else "",
+                ", ".join(_place(point) for point in predicted) or "none",
+                _units(_grown(stage, following)) if following else "the flow ends here",
+            )
+        )
+    header = ("plateau", "t", "active neurons", "loss of the saddle", "distance from it",
+              "neuron at which the NCF flow from here ends", "neurons active next, not here")  # fmt: skip
+    return [Table("Saddle by saddle", header, tuple(rows))]
+
+
+def _shown(record: Record, key: str) -> str:
+    return number(record.number(key))
+
+
+def _place(point: Record) -> str:
+    layer = point.whole("layer")
+    return f"layer {layer}: {point.whole('unit')}" if layer else "one of every layer"
+
+
+def _units(layers: list[list[int]]) -> str:
+    """``layer 1: 0, 3; layer 2: 1``, or "none"."""
+    named = [f"layer {l}: {', '.join(map(str, units))}" for l, units in enumerate(layers, start=1) if units]
+    return "; ".join(named) or "none"
+
+
+def _grown(stage: Record, following: Record) -> list[list[int]]:
+    before, after = stage.entries("active"), following.entries("active")
+    return [[unit for unit in now if unit not in old] for old, now in zip(before, after, strict=True)]

@@ -1,4 +1,4 @@
-"""Draw docs/report.png: ``python docs/report/picture.py PAGE.html`` (docs/report.md says how the page is made).
+"""Draw docs/report.png: ``python docs/report_picture.py PAGE.html`` (docs/report.md says how the page is made).
 
 Needs playwright and Debian's chromium.  The picture shows two parts of the page, one above the other: its head
 with the claims, and the walk through the flow at the moment when the third neuron comes alive.
@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 CHROMIUM = "/usr/bin/chromium"
 WIDTH, HEIGHT = 1180, 3200  # high enough for the whole page: nothing scrolls
 MARGIN = 24
-TARGET = Path(__file__).parents[1] / "report.png"
+TARGET = Path(__file__).with_name("report.png")
 
 
 def main(page_file: Path) -> None:
