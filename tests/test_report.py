@@ -275,6 +275,22 @@ def test_records_of_another_shape_are_refused(tmp_path: Path, changes: dict[str,
         collect(figure(tmp_path, **changes))
 
 
+def test_a_summary_with_misshapen_stages_is_refused(copy: Path) -> None:
+    path = copy / "summary.json"
+    record = json.loads(path.read_text())
+    for key, value, expected in (
+        ("active", [[0, "x"]], r"plateaus\[1\]\.active: it must be a list of units"),
+        ("active", None, r"plateaus\[1\]\.active: null; it must be a list"),
+        ("rows", {"begin": 0}, r"plateaus\[1\]\.rows\.enter: missing"),
+        ("kkt", [{"layer": 1}], r"plateaus\[1\]\.kkt\[0\]"),
+    ):
+        changed = json.loads(json.dumps(record))
+        changed["plateaus"][1][key] = value
+        path.write_text(json.dumps(changed))
+        with pytest.raises(InvalidInput, match=expected):
+            collect(copy)
+
+
 def test_arrays_that_do_not_fit_the_summary_are_refused(copy: Path) -> None:
     path = copy / "trajectory.npz"
     with np.load(path) as saved:

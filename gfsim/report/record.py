@@ -56,6 +56,13 @@ class Record:
     def texts(self, key: str) -> list[str]:
         return [str(entry) for entry in self.entries(key)]
 
+    def layers(self, key: str) -> list[list[int]]:
+        """Units of every hidden layer: a list of lists of whole numbers."""
+        value = self.entries(key)
+        if not all(isinstance(units, list) and all(type(unit) is int for unit in units) for units in value):
+            raise self.wrong(key, "it must be a list of units for every hidden layer")
+        return value
+
     def inner(self, key: str) -> Record:
         return Record(self._folder, self._name, self._get(key, dict, "an object"), self._place(key))
 

@@ -179,7 +179,7 @@ def _stage(stage: Record, number: int, arrays: Arrays, frames: np.ndarray, file:
     ]
     out: dict[str, Json] = {
         **places,
-        "active": stage.entries("active"),
+        "active": list(stage.layers("active")),
         "loss": stage.number("loss"),
         "saddle": None,
         "points": list(points),

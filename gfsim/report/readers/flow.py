@@ -21,7 +21,7 @@ def read(folder: Folder) -> Section:
         raise wrong(folder, FILES[0], f"{FILES[1]} is missing beside it")
     arrays = folder.arrays(FILES[1])
     ok, status = record.flag("ok"), record.text("status")
-    counts = record.inner("counts").value
+    cost = tuple((name, show(count)) for name, count in record.inner("counts").value.items())
     return Section(
         kind="flow",
         title=str(record.value.get("title") or record.text("what")),
@@ -32,7 +32,7 @@ def read(folder: Folder) -> Section:
                   "held" if ok and status in ("end_time", "event") else "failed", record.text("message"))
         ],
         pictures=folder.picture("flow", caption=f"Loss and neuron norms in time. Start: {record.text('start')}."),
-        tables=[_summary(record), *_plateaus(record), Table("Cost", ("what", "how many"), tuple((k, show(v)) for k, v in counts.items()))],
+        tables=[_summary(record), *_plateaus(record), Table("Cost", ("what", "how many"), cost)],
         texts=[Text("Request (the file given to gfsim simulate)", record.text("config"))],
         view=view(record, arrays, str(folder.path / FILES[1])),
         provenance=[
@@ -63,15 +63,15 @@ def _plateaus(record: Record) -> list[Table]:
         return []
     stages = record.records("plateaus")
     rows = []
-    for number, stage in enumerate(stages, start=1):
-        following = stages[number] if number < len(stages) else None
+    for k, stage in enumerate(stages, start=1):
+        following = stages[k] if k < len(stages) else None
         saddle = stage.inner("saddle") if stage.value.get("saddle") is not None else None
         predicted = [point for point in stage.records("kkt") if point.flag("predicted")]
         rows.append(
             (
-                str(number),
+                str(k),
                 f"{_shown(stage, 't_enter')} .. {_shown(stage, 't_exit')}",
-                _units(stage.entries("active")),
+                _units(stage.layers("active")),
                 _shown(saddle, "loss") if saddle else "not found",
                 _shown(saddle, "distance") if saddle else "",
                 ", ".join(_place(point) for point in predicted) or "none",
@@ -99,5 +99,5 @@ def _units(layers: list[list[int]]) -> str:
 
 
 def _grown(stage: Record, following: Record) -> list[list[int]]:
-    before, after = stage.entries("active"), following.entries("active")
-    return [[unit for unit in now if unit not in old] for old, now in zip(before, after, strict=True)]
+    before, after = stage.layers("active"), following.layers("active")
+    return [[unit for unit in now if unit not in old] for old, now in zip(before, after, strict=False)]
