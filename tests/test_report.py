@@ -92,7 +92,7 @@ def test_a_flow_is_found_with_its_stages(stairs: Path) -> None:
     stages = data["stages"]
     assert isinstance(stages, list)
     assert [stage["active"] for stage in stages] == [
-        p["active"] for p in json.loads((stairs / "summary.json").read_text())["plateaus"]
+        stage["active"] for stage in json.loads((stairs / "stages.json").read_text())["stages"]
     ]
     (table,) = [table for table in section.tables if table.title == "Saddle by saddle"]
     assert [row[2] for row in table.rows] == ["none", "layer 1: 2", "layer 1: 2, 6", "layer 1: 1, 2, 6"]
@@ -102,7 +102,8 @@ def test_a_flow_is_found_with_its_stages(stairs: Path) -> None:
         ("layer 1: 1", "layer 1: 1"),
         ("none", "the flow ends here"),
     ]
-    assert {source.path for source in section.sources} == {"summary.json", "trajectory.npz", "flow.svg"}
+    files = {"summary.json", "trajectory.npz", "stages.json", "stages.npz", "flow.svg"}
+    assert {source.path for source in section.sources} == files
     for source in section.sources:
         assert source.sha256 == hashlib.sha256((stairs / source.path).read_bytes()).hexdigest()
 
@@ -246,6 +247,8 @@ def test_broken_files_are_named(copy: Path) -> None:
         ("summary.json", b"{}", r"summary\.json: ok: missing; it must be true or false"),
         ("trajectory.npz", b"PK\x03\x04", r"trajectory\.npz is not a \.npz of plain arrays .*run the command"),
         ("trajectory.npz", None, r"trajectory\.npz is missing beside it"),
+        ("stages.npz", None, r"stages\.json: stages\.npz is missing beside it"),
+        ("stages.json", b"{}", r"stages\.json: stages: missing"),
     ):
         kept = (copy / name).read_bytes()
         (copy / name).unlink()
@@ -275,17 +278,17 @@ def test_records_of_another_shape_are_refused(tmp_path: Path, changes: dict[str,
         collect(figure(tmp_path, **changes))
 
 
-def test_a_summary_with_misshapen_stages_is_refused(copy: Path) -> None:
-    path = copy / "summary.json"
+def test_misshapen_stages_are_refused(copy: Path) -> None:
+    path = copy / "stages.json"
     record = json.loads(path.read_text())
     for key, value, expected in (
-        ("active", [[0, "x"]], r"plateaus\[1\]\.active: it must be a list of units"),
-        ("active", None, r"plateaus\[1\]\.active: null; it must be a list"),
-        ("rows", {"begin": 0}, r"plateaus\[1\]\.rows\.enter: missing"),
-        ("kkt", [{"layer": 1}], r"plateaus\[1\]\.kkt\[0\]"),
+        ("active", [[0, "x"]], r"stages\[1\]\.active: it must be a list of units"),
+        ("active", None, r"stages\[1\]\.active: null; it must be a list"),
+        ("rows", {"begin": 0}, r"stages\[1\]\.rows\.enter: missing"),
+        ("kkt", [{"layer": 1}], r"stages\[1\]\.kkt\[0\]"),
     ):
         changed = json.loads(json.dumps(record))
-        changed["plateaus"][1][key] = value
+        changed["stages"][1][key] = value
         path.write_text(json.dumps(changed))
         with pytest.raises(InvalidInput, match=expected):
             collect(copy)
@@ -300,13 +303,16 @@ def test_arrays_that_do_not_fit_the_summary_are_refused(copy: Path) -> None:
         ({"norms_1": arrays["norms_1"][:5]}, "hidden layer 1 has 5 rows"),
         ({"w": arrays["w"][:, :7]}, "does not hold the blocks"),
         ({"t": np.array(["now"])}, "t is not an array of numbers"),
-        ({"stage_1_cosines": np.zeros((2, 2))}, "stage_1_cosines has the shape"),
-        ({key: arrays[key][:100] for key in ("t", "s", "w", "loss", "speed", "norms_1")}, "fewer than summary.json"),
+        ({key: arrays[key][:100] for key in ("t", "s", "w", "loss", "speed", "norms_1")}, "fewer than the JSON files"),
     ):
         kept = {key: value for key, value in (arrays | changes).items() if value is not None}
         np.savez(path, allow_pickle=False, **kept)
         with pytest.raises(InvalidInput, match=expected):
             collect(copy)
+    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(copy / "stages.npz", rows_1=np.arange(3), cosines_1=np.zeros((2, 2)))
+    with pytest.raises(InvalidInput, match="cosines_1 has the shape"):
+        collect(copy)
 
 
 # -- the command -----------------------------------------------------------------------------------------
@@ -429,7 +435,7 @@ def test_large_nets_make_small_pages(tmp_path: Path) -> None:
     w = rng.standard_normal((rows, sum(b["rows"] * b["columns"] for b in blocks)))  # type: ignore[operator]
     w[:, 150 * 7 + 3] = 1e3  # row 7, column 3 of W1
     summary = {
-        "what": "large", "convention": "sum", "clock": "t", "weights": blocks, "plateaus": None, "events": [],
+        "what": "large", "convention": "sum", "clock": "t", "weights": blocks, "events": [],
         "norms": {"what": "norm of each neuron", "groups": ["hidden layer 1"]},
     }  # fmt: skip
     arrays = {"t": np.arange(rows), "s": np.arange(rows), "w": w, "loss": np.ones(rows), "speed": np.ones(rows)}
@@ -437,7 +443,9 @@ def test_large_nets_make_small_pages(tmp_path: Path) -> None:
     from gfsim.report.folder import Folder
     from gfsim.report.record import Record
 
-    data = trajectory.view(Record(Folder(tmp_path, tmp_path), "summary.json", summary), arrays, "x.npz").data
+    data = trajectory.view(
+        Record(Folder(tmp_path, tmp_path), "summary.json", summary), arrays, "x.npz", trajectory.Stages()
+    ).data
     assert len(data_block(View(data), "x")) < 5e6
     first = data["matrices"][0]  # type: ignore[index, call-overload]
     assert isinstance(first, dict)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from report_tools import STAIRS
+from report_tools import simulate as simulate_files
 
 from gfsim.cli import config
 from gfsim.cli.experiment import build_clock, build_event, build_objective, build_start
@@ -148,3 +152,20 @@ def test_blocks_cut_the_flat_vector_as_the_model_does() -> None:
             np.testing.assert_array_equal(part, np.asarray(expected))
     assert [b.name for b in weight_blocks(MatrixFactorisation(3, 3, 2, symmetric=True))] == ["U"]
     assert [(b.rows, b.columns) for b in weight_blocks(DiagonalLinear(3, 4, tied=True))] == [(1, 3)]
+
+
+def test_ctrl_c_while_stages_are_looked_for_keeps_the_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = simulate_files(tmp_path / "out")
+    assert (out / "stages.json").exists()
+
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(module, "find_stages", interrupted)
+    capsys.readouterr()
+    simulate_files(out, expected=130)
+    assert "the trajectory up to there is kept" in capsys.readouterr().err
+    # and the stages of the earlier run are gone: they are not this trajectory's
+    assert {path.name for path in out.iterdir()} == {"trajectory.npz", "summary.json", "flow.png", "flow.svg"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gfsim.cli.config import EventSpec, FlowSpec, Simulation, StartSpec
     from gfsim.cli.experiment import Start
     from gfsim.flow.result import FlowResult
-    from gfsim.ncf.stages import Stage
+    from gfsim.interrupt import Stop
     from gfsim.objective import Objective
     from gfsim.output import OutputDirectory
 
@@ -27,11 +28,11 @@ CONFIG.toml says which network, data, loss, start and integrator; an unknown key
 This writes into DIR
 
   trajectory.npz   t, s (the clock of the integration), dt, w, loss, speed = |grad L|, norms of all neurons,
-                   the data X and y, the saddle if there is one; of every plateau the saddle behind it and the
-                   cosine of the small weights to its KKT points
-  summary.json     how it ended, events, plateaus with their saddles and KKT points, cost, drift of conserved
-                   quantities, versions
+                   the data X and y, and the saddle if there is one
+  summary.json     how it ended, events, plateaus, cost, drift of conserved quantities, versions
   flow.png, .svg   loss and neuron norms against time
+  stages.json      of a net: the saddle behind each plateau, its KKT points, the one that the NCF flow predicts
+  stages.npz       those saddles, and the cosine of the small weights to each KKT point
 
 Ctrl-C keeps the trajectory up to that point.  gfsim report DIR makes a page of DIR to look at in a browser.
 """
@@ -145,12 +146,12 @@ def _simulate(request: Simulation, out: OutputDirectory) -> int:
             progress=sys.stderr.isatty(),
             **options,
         )
-        seconds = time.perf_counter() - began
-        stages = None if stop.is_set() else _stages(result, request.seed)
         with stop.held():
-            _write(request, objective, start, result, stages, out, seconds)
-    print(result.summary())
-    print(f"trajectory.npz, summary.json, flow.png and flow.svg are in {out.path}")
+            _write(request, objective, start, result, out, time.perf_counter() - began)
+        print(result.summary())
+        with contextlib.suppress(KeyboardInterrupt):  # what is on disk is whole without the stages
+            _write_stages(result, request.seed, out, stop)
+    print(f"trajectory.npz, summary.json, pictures and the stages of a net are in {out.path}")
     if stop.is_set():
         print("gfsim: interrupted; the trajectory up to there is kept", file=sys.stderr)
         return 130
@@ -164,22 +165,15 @@ def _times(request: Simulation) -> Any:
     return None if flow.rows is None else np.linspace(0.0, flow.t_end, flow.rows + 1)[1:]
 
 
-def _stages(result: FlowResult, seed: int) -> list[Stage] | None:
-    """None where stages are not defined: another model than a net, too short a trajectory, or Ctrl-C meanwhile."""
-    import numpy as np
+def _write_stages(result: FlowResult, seed: int, out: OutputDirectory, stop: Stop) -> None:
+    from gfsim.cli.stage_files import contents, stages_of
 
-    from gfsim.flow.field import Descent
-    from gfsim.models.feedforward import FeedForward
-    from gfsim.ncf.stages import find_stages
-
-    field = result.field
-    if not isinstance(field, Descent) or not isinstance(field.objective.model, FeedForward) or len(result.t) < 3:
-        return None
-    print("looking for the saddles behind the plateaus ...", file=sys.stderr)
-    try:
-        return find_stages(result, rng=np.random.default_rng([seed, 3]))
-    except KeyboardInterrupt:
-        return None
+    if stop.is_set():
+        return
+    stages = stages_of(result, seed)
+    if stages is not None and not stop.is_set():  # a solver may have taken Ctrl-C for the end of its own run
+        with stop.held():
+            out.write(contents(stages))
 
 
 def _write(
@@ -187,13 +181,11 @@ def _write(
     objective: Objective,
     start: Start,
     result: FlowResult,
-    stages: list[Stage] | None,
     out: OutputDirectory,
     seconds: float,
 ) -> None:
-    import numpy as np
-
     from gfsim.cli.plots import flow_pictures, sizes
+    from gfsim.cli.stage_files import NAMES as STAGE_FILES
     from gfsim.jsonable import dumps
     from gfsim.models.blocks import weight_blocks
     from gfsim.output import arrays_bytes
@@ -206,12 +198,6 @@ def _write(
         arrays[f"norms_{k}"] = curves
     if start.saddle is not None:
         arrays |= {"saddle": start.saddle.w, "index_n": start.saddle.index_n, "index_z": start.saddle.index_z}
-    for k, stage in enumerate(stages or [], start=1):
-        arrays[f"stage_{k}_rows"] = stage.rows
-        if stage.saddle is not None:
-            arrays[f"stage_{k}_saddle"] = stage.saddle.w
-        if stage.targets:
-            arrays[f"stage_{k}_cosines"] = np.stack([target.cosine for target in stage.targets], axis=1)
     record = {
         "title": request.title,
         "config": request.text,
@@ -230,13 +216,14 @@ def _write(
         "clock": result.clock,
         "weights": weight_blocks(objective.model),
         "norms": {"what": what, "groups": [name for name, _ in groups]},
-        "plateaus": None if stages is None else [_stage_record(stage) for stage in stages],
+        "plateaus": _plateaus(result),
         "counts": result.counts,
         "conserved_drift": result.conserved_drift,
         "versions": versions(),
         "seconds": round(seconds, 3),
     }
     files = {"trajectory.npz": arrays_bytes(arrays), **flow_pictures("flow", result, objective.model, start.note)}
+    out.remove(*reversed(STAGE_FILES))  # those of an earlier run, the JSON first
     # the summary comes last: where it is, the set is complete
     out.write({**files, "summary.json": dumps(record).encode()})
 
@@ -252,34 +239,16 @@ def _saddle_record(start: Start) -> dict[str, Any] | None:
     return record
 
 
-def _stage_record(stage: Stage) -> dict[str, Any]:
-    """What summary.json says of a plateau; row numbers are those of trajectory.npz."""
-    plateau, saddle = stage.plateau, stage.saddle
-    return {
-        "t_enter": plateau.t_enter,
-        "t_exit": plateau.t_exit,
-        "loss": plateau.loss,
-        "speed": plateau.speed,
-        "active": stage.active.units,
-        "rows": {
-            "begin": stage.begin,
-            "enter": plateau.first,
-            "slowest": plateau.slowest,
-            "exit": plateau.last,
-            "end": stage.end,
-        },
-        "saddle": None if saddle is None else {"loss": saddle.loss, "distance": stage.distance},
-        "predicted_from": stage.predicted_from,
-        "kkt": [
-            {
-                "layer": target.layer,
-                "unit": target.unit,
-                "value": target.value,
-                "gap": target.gap,
-                "hits": target.hits,
-                "predicted": target.predicted,
-            }
-            for target in stage.targets
-        ],
-        "remarks": stage.remarks,
-    }
+def _plateaus(result: FlowResult) -> list[dict[str, Any]] | None:
+    """None where plateaus are not defined: another model than a net, or too short a trajectory."""
+    from gfsim.flow.field import Descent
+    from gfsim.models.feedforward import FeedForward
+    from gfsim.saddles.plateaus import find_plateaus
+
+    field = result.field
+    if not isinstance(field, Descent) or not isinstance(field.objective.model, FeedForward) or len(result.t) < 3:
+        return None
+    return [
+        {"t_enter": p.t_enter, "t_exit": p.t_exit, "loss": p.loss, "speed": p.speed, "active": p.active.units}
+        for p in find_plateaus(result)
+    ]

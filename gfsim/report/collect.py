@@ -81,7 +81,7 @@ def _read(folder: Folder, content: Content, without: Path | None) -> None:
     whole: set[str] = set()
     if flow.recognises(folder):
         found.append(flow.read(folder))
-        whole |= set(flow.FILES)
+        whole |= {*flow.FILES, *flow.STAGE_FILES}
     if pursuit.recognises(folder):
         found.append(pursuit.read(folder))
         whole |= {*pursuit.FILES, *(name for name in pursuit.BESIDE if name in folder.names)}

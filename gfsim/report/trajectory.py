@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,7 +34,16 @@ WEIGHT_BYTES = 2_500_000
 Arrays = Mapping[str, np.ndarray]
 
 
-def view(record: Record, arrays: Arrays, file: str) -> View:
+@dataclass(frozen=True)
+class Stages:
+    """stages.json and the arrays of stages.npz, and the name of the latter; nothing where there are none."""
+
+    records: Sequence[Record] = ()
+    arrays: Arrays = field(default_factory=dict)
+    file: str = ""
+
+
+def view(record: Record, arrays: Arrays, file: str, found: Stages) -> View:
     """What the script shows of a flow.
 
     Parameters
@@ -43,6 +53,7 @@ def view(record: Record, arrays: Arrays, file: str) -> View:
     arrays : of trajectory.npz
     file : str
         Its name, for messages.
+    found : Stages
 
     Raises
     ------
@@ -56,15 +67,14 @@ def view(record: Record, arrays: Arrays, file: str) -> View:
     for key, values in {"s": s, "w": w, "loss": loss, "speed": speed, **dict(zip(names, norms, strict=True))}.items():
         if len(values) != len(t):
             raise InvalidInput(f"{file}: {key} has {len(values)} rows and t has {len(t)}; run gfsim simulate again")
-    stages = record.records("plateaus") if record.value.get("plateaus") is not None else []
     required = [0, len(t) - 1]
-    for stage in stages:
+    for stage in found.records:
         rows = stage.inner("rows")
         required += [rows.whole(key) for key in ("begin", "enter", "slowest", "exit", "end")]
     events = record.records("events")
     required += [int(np.abs(s - event.number("s")).argmin()) for event in events]
     if any(not 0 <= row < len(t) for row in required):
-        raise InvalidInput(f"{file} has {len(t)} rows, fewer than summary.json speaks of; run gfsim simulate again")
+        raise InvalidInput(f"{file} has {len(t)} rows, fewer than the JSON files speak of; run gfsim simulate again")
     frames = choose_frames(change(s, loss, w), FRAMES, required)
     clocks: list[Json] = []
     if not np.array_equal(s, t):
@@ -85,7 +95,7 @@ def view(record: Record, arrays: Arrays, file: str) -> View:
                 {"name": event.text("name"), "frame": int(np.abs(s[frames] - event.number("s")).argmin())}
                 for event in events
             ],
-            "stages": [_stage(stage, k, arrays, frames, file) for k, stage in enumerate(stages, start=1)],
+            "stages": [_stage(stage, k, found, frames) for k, stage in enumerate(found.records, start=1)],
             **_weights(record, w, frames, file),
         }
     )
@@ -162,7 +172,7 @@ def _group(name: str, values: np.ndarray, frames: np.ndarray) -> dict[str, Json]
     }
 
 
-def _stage(stage: Record, number: int, arrays: Arrays, frames: np.ndarray, file: str) -> dict[str, Json]:
+def _stage(stage: Record, number: int, found: Stages, frames: np.ndarray) -> dict[str, Json]:
     rows = stage.inner("rows")
     places = {
         key: int(np.searchsorted(frames, rows.whole(key))) for key in ("begin", "enter", "slowest", "exit", "end")
@@ -190,11 +200,11 @@ def _stage(stage: Record, number: int, arrays: Arrays, frames: np.ndarray, file:
         saddle = stage.inner("saddle")
         out["saddle"] = {"loss": saddle.number("loss"), "distance": saddle.number("distance")}
     if points:
-        known = _array(arrays, f"stage_{number}_rows", file)
-        cosines = _array(arrays, f"stage_{number}_cosines", file)
+        known = _array(found.arrays, f"rows_{number}", found.file)
+        cosines = _array(found.arrays, f"cosines_{number}", found.file)
         if cosines.shape != (len(known), len(points)):
             raise InvalidInput(
-                f"{file}: stage_{number}_cosines has the shape {cosines.shape}; run gfsim simulate again"
+                f"{found.file}: cosines_{number} has the shape {cosines.shape}; run gfsim simulate again"
             )
         inside = (frames >= known[0]) & (frames <= known[-1])
         tracks = [np.where(inside, np.interp(frames, known, track), np.nan) for track in cosines.T]

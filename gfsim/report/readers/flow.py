@@ -5,10 +5,11 @@ from __future__ import annotations
 from gfsim.report.folder import Folder, wrong
 from gfsim.report.record import Record, command, number, versions
 from gfsim.report.sections import Claim, Section, Table, Text
-from gfsim.report.trajectory import view
+from gfsim.report.trajectory import Stages, view
 from paper_repro.claims import show
 
 FILES = ("summary.json", "trajectory.npz")
+STAGE_FILES = ("stages.json", "stages.npz")
 
 
 def recognises(folder: Folder) -> bool:
@@ -19,7 +20,7 @@ def read(folder: Folder) -> Section:
     record = Record(folder, FILES[0], folder.json(FILES[0]))
     if FILES[1] not in folder.names:
         raise wrong(folder, FILES[0], f"{FILES[1]} is missing beside it")
-    arrays = folder.arrays(FILES[1])
+    arrays, stages = folder.arrays(FILES[1]), _stages(folder)
     ok, status = record.flag("ok"), record.text("status")
     cost = tuple((name, show(count)) for name, count in record.inner("counts").value.items())
     return Section(
@@ -32,9 +33,9 @@ def read(folder: Folder) -> Section:
                   "held" if ok and status in ("end_time", "event") else "failed", record.text("message"))
         ],
         pictures=folder.picture("flow", caption=f"Loss and neuron norms in time. Start: {record.text('start')}."),
-        tables=[_summary(record), *_plateaus(record), Table("Cost", ("what", "how many"), cost)],
+        tables=[_summary(record), *_plateaus(stages), Table("Cost", ("what", "how many"), cost)],
         texts=[Text("Request (the file given to gfsim simulate)", record.text("config"))],
-        view=view(record, arrays, str(folder.path / FILES[1])),
+        view=view(record, arrays, str(folder.path / FILES[1]), stages),
         provenance=[
             ("made by", command("gfsim", "simulate", "request.toml", "--seed", record.whole("seed"), "--out", "DIR")
              + " with the request below"),
@@ -57,12 +58,21 @@ def _summary(record: Record) -> Table:
     return Table("The flow in numbers", ("what", "value"), tuple(rows))
 
 
-def _plateaus(record: Record) -> list[Table]:
+def _stages(folder: Folder) -> Stages:
+    """Absent for other models than nets, and where the search for them was interrupted."""
+    if STAGE_FILES[0] not in folder.names:
+        return Stages()
+    if STAGE_FILES[1] not in folder.names:
+        raise wrong(folder, STAGE_FILES[0], f"{STAGE_FILES[1]} is missing beside it")
+    record = Record(folder, STAGE_FILES[0], folder.json(STAGE_FILES[0]))
+    return Stages(record.records("stages"), folder.arrays(STAGE_FILES[1]), str(folder.path / STAGE_FILES[1]))
+
+
+def _plateaus(found: Stages) -> list[Table]:
     """Saddle by saddle: what was predicted and what came alive."""
-    if record.value.get("plateaus") is None:
+    stages, rows = found.records, []
+    if not stages:
         return []
-    stages = record.records("plateaus")
-    rows = []
     for k, stage in enumerate(stages, start=1):
         following = stages[k] if k < len(stages) else None
         saddle = stage.inner("saddle") if stage.value.get("saddle") is not None else None
