@@ -433,7 +433,8 @@ def test_simulate_writes_a_whole_set(capsys: pytest.CaptureFixture[str], small: 
     assert code == 0
     assert "mean of the square loss" in out
     folder = tmp_path / "out"
-    assert {p.name for p in folder.iterdir()} == {"trajectory.npz", "summary.json", "flow.png", "flow.svg"}
+    files = {"trajectory.npz", "summary.json", "flow.png", "flow.svg", "stages.json", "stages.npz"}
+    assert {p.name for p in folder.iterdir()} == files
     record = json.loads((folder / "summary.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert (record["ok"], record["status"], record["convention"], record["t_end"]) == (True, "end_time", "mean", 5.0)
     assert record["config"] == SMALL

@@ -42,5 +42,7 @@ def test_a_built_wheel_works_in_any_folder(tmp_path: Path) -> None:
     out = run(sys.executable, "-m", "gfsim", "reproduce", "toy", "--out", "figs", cwd=away, PYTHONPATH=str(site))
     assert "figs" in out
     assert {p.name for p in (away / "figs").iterdir()} == {"toy.png", "toy.svg", "toy.json", "claims.md"}
+    run(sys.executable, "-m", "gfsim", "report", "figs", cwd=away, PYTHONPATH=str(site))  # its style and script are in
+    assert "walk" in (away / "figs" / "report.html").read_text()
     loads = "from paper_repro.figure import load_data; print(load_data('two_layer_relu')['X'].shape)"
     assert run(sys.executable, "-c", loads, cwd=away, PYTHONPATH=str(site)).strip() == "(20, 100)"

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from gfsim import __version__
-from gfsim.cli import certify, check, compare, predict, pursue, reproduce, simulate, verify
+from gfsim.cli import certify, check, compare, predict, pursue, report, reproduce, simulate, verify
 from gfsim.cli.parser import Parser
 from gfsim.errors import CertificateRefused, GfsimError, NotCertified, SaddleNotFound
 
@@ -42,6 +42,7 @@ Gradient flow of homogeneous networks near sparse saddle points.
   gfsim certify     prove a KKT point, or a sparse saddle with its inertia, in interval arithmetic
   gfsim verify      check such a proof, independently of what made it
   gfsim compare     compare integrators on a suite of flows, or on your own
+  gfsim report      make one HTML page of what the others have written, to look at in a browser
 
 Each has its own --help, with a worked example.
 """
@@ -58,7 +59,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="gfsim", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for module in (reproduce, simulate, pursue, predict, check, certify, verify, compare):
+    for module in (reproduce, simulate, pursue, predict, check, certify, verify, compare, report):
         module.add_parser(commands)
     return parser
 

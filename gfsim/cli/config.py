@@ -25,6 +25,7 @@ EXAMPLE = """\
 # A three-layer net with s(z) = z^2 starts a distance delta from the sparse saddle at which one neuron of
 # each hidden layer is active, and escapes from it.
 
+title = "Escape from a one-neuron saddle"   # of the report's page; may be left out
 seed = 0                    # of everything that is drawn, unless a table has its own
 
 [model]
@@ -146,6 +147,7 @@ class Simulation:
     flow: FlowSpec
     events: tuple[EventSpec, ...]
     seed: int
+    title: str = ""
 
 
 def read(path: Path, *, seed: int | None = None) -> Simulation:
@@ -173,6 +175,7 @@ def parse(text: str, source: str = "config", *, folder: Path = Path("."), seed: 
     except tomllib.TOMLDecodeError as exc:
         raise InvalidInput(f"{source} is not valid TOML: {exc}") from None
     top = Table(content, source, "")
+    title = top.maybe_text("title") or ""
     base = top.whole("seed", 0, least=0)
     base = base if seed is None else seed
     model = _model(top.table("model"))
@@ -187,7 +190,7 @@ def parse(text: str, source: str = "config", *, folder: Path = Path("."), seed: 
     top.finish()
     if math.isinf(flow.t_end) and not any(event.stop for event in events):
         raise InvalidInput(f"{source}: t_end = inf and no [[event]] has stop = true; give a finite t_end or a stop")
-    return Simulation(text, model, data, loss, reduction, start, flow, events, base)
+    return Simulation(text, model, data, loss, reduction, start, flow, events, base, title)
 
 
 def _model(t: Table) -> ModelSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gfsim.cli.config import EventSpec, FlowSpec, Simulation, StartSpec
     from gfsim.cli.experiment import Start
     from gfsim.flow.result import FlowResult
+    from gfsim.interrupt import Stop
     from gfsim.objective import Objective
     from gfsim.output import OutputDirectory
 
@@ -29,8 +31,10 @@ This writes into DIR
                    the data X and y, and the saddle if there is one
   summary.json     how it ended, events, plateaus, cost, drift of conserved quantities, versions
   flow.png, .svg   loss and neuron norms against time
+  stages.json      of a net: the saddle behind each plateau, its KKT points, the one that the NCF flow predicts
+  stages.npz       those saddles, and the cosine of the small weights to each KKT point
 
-Ctrl-C keeps the trajectory up to that point.
+Ctrl-C keeps the trajectory up to that point.  gfsim report DIR makes a page of DIR to look at in a browser.
 """
 
 EPILOG = f"""\
@@ -144,8 +148,10 @@ def _simulate(request: Simulation, out: OutputDirectory) -> int:
         )
         with stop.held():
             _write(request, objective, start, result, out, time.perf_counter() - began)
-    print(result.summary())
-    print(f"trajectory.npz, summary.json, flow.png and flow.svg are in {out.path}")
+        print(result.summary())
+        with contextlib.suppress(KeyboardInterrupt):  # what is on disk is whole without the stages
+            _write_stages(result, request.seed, out, stop)
+    print(f"trajectory.npz, summary.json, pictures and the stages of a net are in {out.path}")
     if stop.is_set():
         print("gfsim: interrupted; the trajectory up to there is kept", file=sys.stderr)
         return 130
@@ -159,21 +165,41 @@ def _times(request: Simulation) -> Any:
     return None if flow.rows is None else np.linspace(0.0, flow.t_end, flow.rows + 1)[1:]
 
 
+def _write_stages(result: FlowResult, seed: int, out: OutputDirectory, stop: Stop) -> None:
+    from gfsim.cli.stage_files import contents, stages_of
+
+    if stop.is_set():
+        return
+    stages = stages_of(result, seed)
+    if stages is not None and not stop.is_set():  # a solver may have taken Ctrl-C for the end of its own run
+        with stop.held():
+            out.write(contents(stages))
+
+
 def _write(
-    request: Simulation, objective: Objective, start: Start, result: FlowResult, out: OutputDirectory, seconds: float
+    request: Simulation,
+    objective: Objective,
+    start: Start,
+    result: FlowResult,
+    out: OutputDirectory,
+    seconds: float,
 ) -> None:
     from gfsim.cli.plots import flow_pictures, sizes
+    from gfsim.cli.stage_files import NAMES as STAGE_FILES
     from gfsim.jsonable import dumps
+    from gfsim.models.blocks import weight_blocks
     from gfsim.output import arrays_bytes
     from gfsim.provenance import versions
 
     arrays = {name: getattr(result, name) for name in ("t", "s", "dt", "w", "loss", "speed")}
     arrays |= {"X": objective.X, "y": objective.y}
-    for k, (_, curves) in enumerate(sizes(objective.model, result.w)[0], start=1):
+    groups, what = sizes(objective.model, result.w)
+    for k, (_, curves) in enumerate(groups, start=1):
         arrays[f"norms_{k}"] = curves
     if start.saddle is not None:
         arrays |= {"saddle": start.saddle.w, "index_n": start.saddle.index_n, "index_z": start.saddle.index_z}
     record = {
+        "title": request.title,
         "config": request.text,
         "seed": request.seed,
         "what": result.label,
@@ -187,6 +213,9 @@ def _write(
         "loss_start": float(result.loss[0]),
         "loss_end": float(result.loss[-1]),
         "events": [{"name": e.name, "t": e.t, "s": e.s} for e in result.events],
+        "clock": result.clock,
+        "weights": weight_blocks(objective.model),
+        "norms": {"what": what, "groups": [name for name, _ in groups]},
         "plateaus": _plateaus(result),
         "counts": result.counts,
         "conserved_drift": result.conserved_drift,
@@ -194,6 +223,7 @@ def _write(
         "seconds": round(seconds, 3),
     }
     files = {"trajectory.npz": arrays_bytes(arrays), **flow_pictures("flow", result, objective.model, start.note)}
+    out.remove(*reversed(STAGE_FILES))  # those of an earlier run, the JSON first
     # the summary comes last: where it is, the set is complete
     out.write({**files, "summary.json": dumps(record).encode()})
 
