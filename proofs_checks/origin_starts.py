@@ -90,7 +90,8 @@ def tilted(u: np.ndarray, rng: np.random.Generator, angle: float = 0.1) -> np.nd
 def natural_size(o: Objective, u: np.ndarray, value: float, degree: float) -> float:
     """The |w| at which a square loss is least along the ray of ``u``; delta counts as small in units of it.
 
-    L = L(0) - N r^D + B r^(2D) along the ray, so that r^D = N/(2B).
+    L = L(0) - N r^D + B r^(2D) along the ray, so that r^D = N/(2B); where N < 0, which a u that is no maximum may have,
+    the size of the opposite labels.
     """
     B = o.scale * float((o.model.forward(u, o.X) ** 2).sum())
-    return float((value / (2 * B)) ** (1 / degree))
+    return float((abs(value) / (2 * B)) ** (1 / degree))
