@@ -55,7 +55,7 @@ def scaled(owner: type, name: str, factor: float) -> Patch:
 
 def degree_by_layers(mp: pytest.MonkeyPatch) -> None:
     """1 + p (L - 1) in place of 1 + p + ... + p^(L-1)."""
-    mp.setattr(FeedForward, "degree", property(lambda self: float(self.activation.power * (self.depth - 1) + 1)))
+    mp.setattr(FeedForward, "degree", property(lambda self: float((self.activation.power or 1) * (self.depth - 1) + 1)))
 
 
 def balance_without_p(mp: pytest.MonkeyPatch) -> None:
