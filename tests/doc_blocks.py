@@ -169,3 +169,20 @@ def agree(want: str, have: str) -> bool:
         return large < 1e-12 or large <= 100 * small
     decimals = len(want.partition(".")[2]) if "e" not in want.lower() else 300
     return abs(a - b) <= max(1e-2 * large, 1.01 * 10.0**-decimals)
+
+
+def main(names: list[str]) -> None:
+    """Print what the blocks of the named pages print, to be pasted into their output blocks."""
+    import tempfile
+
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    for name in names:
+        page = (Path.cwd() / name).resolve()
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            session = Session(Path(folder))
+            for block in blocks(page):
+                print(f"--- {block}\n{session.run(block)}", end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

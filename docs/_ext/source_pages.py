@@ -1,7 +1,7 @@
 """Source code on pages of the site, and links to it: from [text](../gfsim/x.py) on a page, and from the API.
 
-On a forge such a link opens the file; here it opens source/gfsim/x.html.  A link to a file of the repository that
-does not exist is a warning, that is an error.
+On a forge such a link opens the file; here it opens source/gfsim/x.html, and one to figures/NAME.png its place in the
+gallery.  A link to a file of the repository that does not exist is a warning, that is an error.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FOLDERS = ("gfsim", "proofs_checks", "paper_repro", "docs/certificates", "benchm
 KINDS = (".py", ".toml", ".json", ".mplstyle")
 LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[\w./-]+)\)")
 SCHEME = "source:"
+FIGURE = re.compile(r"figures/(\w+)\.png")
 
 
 def shown(path: str) -> bool:
@@ -41,6 +42,10 @@ def _mark_links(app: Sphinx, docname: str, source: list[str]) -> None:
 
     def mark(link: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(here, link["up"] + link["path"]))
+        if figure := FIGURE.fullmatch(path):
+            if not (ROOT / path).exists():
+                logger.warning("link to the picture %s, which is not in the gallery", path, location=docname)
+            return f"]({SCHEME}gallery#{figure[1]})"
         if path.startswith("docs/") and (path.endswith(".md") or not shown(path)):
             return link.group()  # a page of the site, or a picture
         if not (ROOT / path).exists():
@@ -57,9 +62,9 @@ def _resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         uri = node.get("refuri", "")
         if uri.startswith(SCHEME):
             path, _, anchor = uri.removeprefix(SCHEME).partition("#")
-            there = app.builder.get_relative_uri(docname, f"source/{path}") if app.builder.format == "html" else path
+            page = path if path == "gallery" else f"source/{path}"
+            there = app.builder.get_relative_uri(docname, page)
             node["refuri"] = f"{there}#{anchor}" if anchor else there
-            node["classes"] += ["source"]
             node["internal"] = True
 
 
