@@ -35,14 +35,17 @@ exclude_patterns = ["_ext"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
+myst_url_schemes = {"http": None, "https": None, "source": None}  # the last: _ext/source_pages.py
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 add_module_names = False
 autodoc_default_options = {"members": True}
 
-# A dead reference in a docstring is an error; what remains here are annotations that Sphinx cuts at a bracket.
+# A dead reference in a docstring is an error; what remains here are annotations that Sphinx cuts at a bracket, and
+# one of matplotlib's that is imported for type checkers only.
 nitpicky = True
+nitpick_ignore = [("py:class", "Figure")]
 nitpick_ignore_regex = [("py:.*", r".*\[.*")]
 
 html_theme = "furo"

@@ -62,6 +62,26 @@ class Gallery(SphinxDirective):
         return section
 
 
+class FailedClaims(SphinxDirective):
+    """``{failed-claims}``: the claims of the gallery that do not hold."""
+
+    def run(self) -> list[nodes.Node]:
+        known = figures()
+        for figure in known:
+            self.env.note_dependency(str(ROOT / "figures" / f"{figure['name']}.json"))
+        claims = [(figure["name"], claim) for figure in known for claim in figure["claims"]]
+        failed = [(name, claim) for name, claim in claims if claim["holds"] is not True]
+        if not failed:
+            return [nodes.paragraph("", f"None: all {len(claims)} claims of {len(known)} figures hold.")]
+        listed = nodes.bullet_list()
+        for name, claim in failed:
+            item = nodes.list_item()
+            text = f"{claim['name']}: expected {claim['expected']}, measured {_short(claim['measured'])}"
+            item += nodes.paragraph("", f"{name}: {text}", classes=["failed"])
+            listed += item
+        return [nodes.paragraph("", f"{len(failed)} of {len(claims)}:"), listed]
+
+
 def _table(claims: list[dict[str, Any]]) -> nodes.table:
     table = nodes.table(classes=["claims"])
     group = nodes.tgroup(cols=4)
@@ -96,4 +116,5 @@ def _short(value: Any) -> str:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gallery", Gallery)
+    app.add_directive("failed-claims", FailedClaims)
     return {"parallel_read_safe": True}

@@ -67,9 +67,9 @@ def convert(lines: list[str]) -> list[str]:
         elif section in LISTS and indent == 0 and _is_term(line.strip(), section, below):
             base = 4
             out += ["", _term(line.strip(), section), r"    \ ", ""]
-        elif above == "" and indent > base and not _in_list(lines, k, indent):
-            literal = base
-            out += [" " * base + "::", "", line]
+        elif above == "" and indent > (text := _text_margin(lines, k, base)):
+            literal = text
+            out += [" " * text + "::", "", line]
         else:
             base = 4 if section in LISTS and indent else 0
             out.append(plain(line))
@@ -78,18 +78,20 @@ def convert(lines: list[str]) -> list[str]:
     return [*out, ""]
 
 
-def _in_list(lines: list[str], k: int, indent: int) -> bool:
-    """Whether line ``k`` goes on with the list item above it."""
+def _text_margin(lines: list[str], k: int, base: int) -> int:
+    """The indentation of the text that line ``k`` would go on with: of the list item above it, or of the section."""
     for line in reversed(lines[:k]):
-        if line.strip() and len(line) - len(line.lstrip()) < indent:
-            return bool(re.match(r"\s*(\*|-|\d+\.) ", line))
-    return False
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and indent < len(lines[k]) - len(lines[k].lstrip()):
+            item = re.match(r"\s*(\*|-|\d+\.) +", line)
+            return item.end() if item else max(base, indent)
+    return base
 
 
 def _is_term(entry: str, section: str, below: str) -> bool:
     if section in ("Returns", "Yields"):
         return below.startswith("    ")
-    return bool(re.fullmatch(r"\*{0,2}\w+(, ?\*{0,2}\w+)*( : .*)?", entry))
+    return bool(re.fullmatch(r"\*{0,2}\w+((, ?| or | and )\*{0,2}\w+)*( : .*)?", entry))
 
 
 def _term(entry: str, section: str) -> str:

@@ -6,6 +6,7 @@ Both directives belong inside ``{eval-rst}``.  The build fails if a public name 
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 from docutils import nodes
@@ -32,6 +33,7 @@ class PublicNames(SphinxDirective):
         lines = []
         for name, module in sorted(homes().items(), key=lambda item: item[0].lower()):
             first = " ".join((getattr(gfsim, name).__doc__ or "").strip().split("\n\n")[0].split())
+            first = re.sub(r":\w+:`[~.]?([^`]+)`", r"``\1``", first)
             lines.append(f"* :py:obj:`{name} <{module}.{name}>`: {plain(first)}")
         return self.parse_text_to_nodes("\n".join(lines))
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("gfsim", "proofs_checks", "paper_repro", "docs/certificates", "benchmarks")
 KINDS = (".py", ".toml", ".json", ".mplstyle")
-LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[\w./-]+)\)")
+LINK = re.compile(r"(?P<text>(?<!!)\[[^\]\n]*\])\((?P<up>(?:\.\./)+)(?P<path>[\w./-]+)\)")
 SCHEME = "source:"
 FIGURE = re.compile(r"figures/(\w+)\.png")
 
@@ -45,14 +45,14 @@ def _mark_links(app: Sphinx, docname: str, source: list[str]) -> None:
         if figure := FIGURE.fullmatch(path):
             if not (ROOT / path).exists():
                 logger.warning("link to the picture %s, which is not in the gallery", path, location=docname)
-            return f"]({SCHEME}gallery#{figure[1]})"
+            return f"{link['text']}({SCHEME}gallery#{figure[1]})"
         if path.startswith("docs/") and (path.endswith(".md") or not shown(path)):
             return link.group()  # a page of the site, or a picture
         if not (ROOT / path).exists():
             logger.warning("link to %s, which is not in the repository", path, location=docname)
         elif not shown(path):
             logger.warning("link to %s, which has no page here; name it without a link", path, location=docname)
-        return f"]({SCHEME}{path})"
+        return f"{link['text']}({SCHEME}{path})"
 
     source[0] = LINK.sub(mark, source[0])
 

@@ -108,7 +108,7 @@ class Event:
 class EventRecord:
     """One crossing: its physical time ``t``, clock ``s``, and weights (P,).
 
-    ``row`` is its place in the trajectory, for :meth:`FlowResult.time_between`; None when the recorded
+    ``row`` is its place in the trajectory, for :meth:`gfsim.flow.result.FlowResult.time_between`; None when the recorded
     rows were fixed beforehand (``t_eval``, fixed-step methods) and the crossing is not the last of them.
     """
 

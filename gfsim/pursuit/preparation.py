@@ -1,4 +1,4 @@
-"""From a user's arrays to a :class:`Problem`: scales, the constant input, merged rows, the validation split."""
+"""From a user's arrays to a :class:`gfsim.pursuit.problem.Problem`: scales, constant input, merged rows, validation split."""
 
 from __future__ import annotations
 
