@@ -30,7 +30,8 @@ from gfsim.saddles.certificate import certify
 from gfsim.saddles.find import find_saddle
 from gfsim.saddles.saddle import SparseSaddle
 from proofs_checks.certified_kkt import attempt, centre, certificate_ratio, outside, rejected, scale_data
-from proofs_checks.near_saddle import coordinate_saddle
+from proofs_checks.instances import Search
+from proofs_checks.saddle_starts import coordinate_saddle
 from proofs_checks.statement import Context, Ledger
 
 Case = tuple[tuple[int, ...], tuple[int, ...], str, int, str]
@@ -89,7 +90,9 @@ def draw(case: Case, rng: np.random.Generator) -> SparseSaddle:
     """A saddle of the case on a wider teacher's labels, curved enough off the balances, with a way out to be seen."""
     widths, active, name, p, loss = case
     model = FeedForward(widths, name, p=p)
+    search = Search("a saddle that is curved off its balances")
     while True:
+        search.draw()
         X = rng.standard_normal((10, widths[0]))
         teacher = FeedForward((widths[0], *[3] * (len(widths) - 2), widths[-1]), name, p=p)
         y = teacher.forward(rng.standard_normal(teacher.n_params), X)
@@ -112,7 +115,9 @@ def _continuum(ctx: Context, ledger: Ledger) -> None:
     for rng in ctx.draws("continuum", 2, 4):
         X = rng.standard_normal((10, 3))
         o = Objective(FeedForward((3, 3, 1), "square"), X, rng.standard_normal(10), reduction="mean")
+        search = Search("a saddle of a continuum")
         while True:
+            search.draw()
             try:
                 saddle = find_saddle(o, (2,), rng=rng, starts=6)
                 break

@@ -27,6 +27,7 @@ from gfsim.ncf.directions import cosine_deficit
 from gfsim.ncf.origin import OriginNCF
 from gfsim.ncf.phi import ncf_field
 from proofs_checks.fitting import power_law
+from proofs_checks.instances import Search
 from proofs_checks.origin_starts import Start, draw
 from proofs_checks.statement import Context, Ledger
 
@@ -84,7 +85,9 @@ def check(ctx: Context, ledger: Ledger) -> None:
 
 def passing_start(model: Model, D: float, rng: np.random.Generator) -> tuple[Start, list[tuple[float, float, float]]]:
     """A start that has still to turn, with at least one horizon that is resolved, and those horizons."""
+    search = Search("a start that has still to turn")
     while True:
+        search.draw()
         start = draw(model, rng)
         resolved = [h for h in horizons(start) if h[2] ** (D - 2) <= RESOLVED]
         if resolved and cosine_deficit(start.w0, start.target) > 0.05:

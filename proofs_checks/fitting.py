@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Fit:
     error: float
     constant: float
     decades: float
+    points: tuple[tuple[float, float], ...] = field(default=(), repr=False, compare=False)
+    """The pairs (delta, size) that were fitted."""
 
 
 def power_law(
@@ -39,8 +41,7 @@ def power_law(
     """The least-squares line of log(size) over log(delta); at least three pairs, all deltas positive and distinct.
 
     With ``correction`` = q the law is constant delta^slope (1 + c delta^q + ...), c fitted too, for sizes whose next
-    term is known to be of that relative order: a bend at the large end is then not taken for a slope.  It takes
-    four pairs.
+    term is known to be of that order: a bend at the large end is then not taken for a slope.  Takes four pairs.
     """
     x, y = np.asarray(deltas, dtype=float), np.asarray(sizes, dtype=float)
     unknowns = 2 if correction is None else 3
@@ -49,16 +50,17 @@ def power_law(
             f"deltas {x.shape} and sizes {y.shape}; a fit needs {unknowns + 1} pairs or more, with deltas > 0, distinct"
         )
     decades = float(np.log10(x.max() / x.min()))
+    points = tuple(zip(x.tolist(), y.tolist(), strict=True))
     if (y == 0).all():
-        return Fit(math.inf, 0.0, 0.0, decades)
+        return Fit(math.inf, 0.0, 0.0, decades, points)
     if not (y > 0).all():  # a NaN among them, or a zero: no line
-        return Fit(math.nan, math.inf, math.nan, decades)
+        return Fit(math.nan, math.inf, math.nan, decades, points)
     columns = [np.ones_like(x), np.log(x), *([] if correction is None else [x**correction])]
     A = np.stack(columns, axis=1)
     found = np.linalg.lstsq(A, np.log(y), rcond=None)[0]
     rest = np.log(y) - A @ found
     covariance = float(rest @ rest) / (len(x) - unknowns) * np.linalg.inv(A.T @ A)
-    return Fit(float(found[1]), math.sqrt(float(covariance[1, 1])), math.exp(float(found[0])), decades)
+    return Fit(float(found[1]), math.sqrt(float(covariance[1, 1])), math.exp(float(found[0])), decades, points)
 
 
 @dataclass(frozen=True)

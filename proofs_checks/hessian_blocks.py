@@ -25,7 +25,7 @@ from gfsim.saddles.certificate import certify
 from gfsim.saddles.find import find_saddle
 from gfsim.saddles.saddle import SparseSaddle
 from proofs_checks.expansion import Expansion
-from proofs_checks.instances import ROUNDING, ROUNDING_WHY, relative
+from proofs_checks.instances import ROUNDING, ROUNDING_WHY, Search, relative
 from proofs_checks.partial_homogeneity import Case, draw
 from proofs_checks.statement import Context, Ledger
 
@@ -85,7 +85,9 @@ def _away(e: Expansion) -> float:
 def teacher_saddle(rng: np.random.Generator, widths: tuple[int, ...], active: tuple[int, ...]) -> SparseSaddle:
     """A saddle of a square net on a wider teacher's labels; draws again where the active net has no live minimum."""
     model = FeedForward(widths, "square")
+    search = Search("a saddle of a square net")
     while True:
+        search.draw()
         X = rng.standard_normal((20, widths[0]))
         X /= np.linalg.norm(X, axis=1, keepdims=True)
         y = FeedForward((widths[0], *[2] * (len(widths) - 2), widths[-1]), "square")

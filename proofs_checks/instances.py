@@ -34,6 +34,26 @@ NETS: tuple[tuple[tuple[int, ...], str, int, float], ...] = (
 )
 
 
+class Search:
+    """Draws of instances until one meets the hypotheses of a statement, and not for ever.
+
+    With a library that is right one in a few draws will do; with a wrong one there may be none, and the check must end.
+    ``search.draw()`` opens the loop's body and raises ``RuntimeError`` after ``DRAWS`` draws.
+    """
+
+    DRAWS = 500
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.drawn = 0
+
+    def draw(self) -> None:
+        """Count one draw."""
+        self.drawn += 1
+        if self.drawn > self.DRAWS:
+            raise RuntimeError(f"none of {self.DRAWS} draws is {self.what}")
+
+
 def nets() -> Iterator[tuple[FeedForward, int]]:
     """Feed-forward nets with the power p of their activation."""
     for widths, name, p, alpha in NETS:

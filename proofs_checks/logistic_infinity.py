@@ -27,8 +27,10 @@ from gfsim.models.linear import DiagonalLinear
 from gfsim.ncf.origin import OriginNCF
 from gfsim.ncf.phi import limit
 from gfsim.objective import Objective
+from proofs_checks.first_saddle import rest_of
 from proofs_checks.fitting import power_law
-from proofs_checks.origin_starts import Start, rest_of, unit
+from proofs_checks.instances import Search
+from proofs_checks.origin_starts import Start, unit
 from proofs_checks.statement import Context, Ledger
 
 DELTAS = np.logspace(-2, -6, 5)
@@ -106,7 +108,9 @@ def labelled(model: Model, rng: np.random.Generator, *, separable: bool) -> Obje
 
 def far_start(model: Model, rng: np.random.Generator, *, separable: bool) -> tuple[Start, np.ndarray]:
     """A start whose NCF flow ends at a strict maximum, which separates the data if they can be, and the mask of w_z."""
+    search = Search("a start that goes to a strict, sparse maximum")
     while True:
+        search.draw()
         o = labelled(model, rng, separable=separable)
         w0 = unit(rng, model.n_params)
         phi = limit(OriginNCF(o), w0, max_steps=3000)

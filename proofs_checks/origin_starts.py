@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gfsim.models.base import Model
-from gfsim.models.feedforward import FeedForward
 from gfsim.ncf.directions import cosine_deficit
 from gfsim.ncf.kkt import KKTPoint
 from gfsim.ncf.origin import OriginNCF, maximise
 from gfsim.ncf.phi import PhiLimit, limit
 from gfsim.objective import Objective
-from proofs_checks.instances import random_objective
+from proofs_checks.instances import Search, random_objective
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,9 @@ class Start:
 
 def draw(model: Model, rng: np.random.Generator) -> Start:
     """Random data, and a unit start from which phi escapes and is within 1e-4 (1 - cos) of its limit at |phi| = 100."""
+    search = Search("a start that turns soon")
     while True:
+        search.draw()
         o = random_objective(model, rng, reduction="mean")
         for _ in range(4):
             w0 = unit(rng, model.n_params)
@@ -54,7 +55,9 @@ def best_point(model: Model, rng: np.random.Generator) -> tuple[Objective, KKTPo
     squares are small beside them, and at most 1.2: where N falls off even faster (every other direction pulled down)
     they are below rounding after a few decades.
     """
+    search = Search("a strict maximum of the NCF")
     while True:
+        search.draw()
         o = random_objective(model, rng, reduction="mean")
         points = maximise(OriginNCF(o), starts=12, rng=rng, keep=1)
         if points and 0.5 < points[0].gap / (points[0].value * OriginNCF(o).degree) < 1.2:
@@ -63,7 +66,9 @@ def best_point(model: Model, rng: np.random.Generator) -> tuple[Objective, KKTPo
 
 def another_target(o: Objective, u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A KKT point to which phi goes from some other start, at least 8 degrees from ``u``."""
+    search = Search("a start that goes to another KKT point")
     while True:
+        search.draw()
         phi = limit(OriginNCF(o), unit(rng, u.size), max_steps=3000)
         if phi.point is not None and float(phi.point.u @ u) < 0.99:
             return phi.point.u
@@ -89,31 +94,3 @@ def natural_size(o: Objective, u: np.ndarray, value: float, degree: float) -> fl
     """
     B = o.scale * float((o.model.forward(u, o.X) ** 2).sum())
     return float((value / (2 * B)) ** (1 / degree))
-
-
-def sparse_start(model: Model, rng: np.random.Generator) -> tuple[Start, np.ndarray]:
-    """A start whose NCF flow ends at a strict maximum with vanishing weights, and the mask of these: (P,) of bool.
-
-    Delta is at least N*/2, so that the directions have settled well before the escape at these deltas.
-    """
-    while True:
-        start = draw(model, rng)
-        point = start.phi.point
-        small = np.abs(start.target) < 1e-7
-        if point is not None and point.gap > 0.5 * point.value and small.any():
-            return start, small
-
-
-def rolled(model: FeedForward, w: np.ndarray) -> np.ndarray:
-    """The weights (P,) with every hidden layer's neurons moved on by one place: another neuron is the large one."""
-    matrices = [W.copy() for W in model.unpack(w)]
-    for l in range(model.depth - 1):
-        matrices[l], matrices[l + 1] = np.roll(matrices[l], 1, axis=0), np.roll(matrices[l + 1], 1, axis=1)
-    return model.pack(matrices)
-
-
-def rest_of(model: Model, small: np.ndarray) -> np.ndarray:
-    """The same mask (P,) with the large neuron (coordinate) exchanged for another one."""
-    if not isinstance(model, FeedForward):
-        return np.roll(small, 1)
-    return np.asarray(rolled(model, small.astype(float)) > 0)

@@ -26,7 +26,7 @@ from gfsim.ncf.saddle import SaddleNCF
 from gfsim.objective import Objective
 from gfsim.saddles.neurons import ActiveNeurons
 from proofs_checks.expansion import DIGITS, Expansion, exponent, precise
-from proofs_checks.instances import polynomial, symbolic
+from proofs_checks.instances import Search, polynomial, symbolic
 from proofs_checks.statement import Context, Ledger
 
 Case = tuple[tuple[int, ...], tuple[int, ...], str, int, float]
@@ -61,7 +61,9 @@ def draw(case: Case, rng: np.random.Generator) -> Expansion:
     widths, active, name, p, alpha = case
     model = FeedForward(widths, name, p=p, alpha=alpha)
     units = ActiveNeurons.of(model, active)
+    search = Search("an instance off its kinks")
     while True:
+        search.draw()
         X = rng.standard_normal((3, model.n_inputs))
         w = rng.standard_normal(model.n_params)
         w[units.index_z(model)] = 0.0

@@ -31,6 +31,10 @@ WRAP = 64
 DECADES = 18.0
 """Ratios beyond 1e-18 and 1e18 are drawn at the edge with what is exact, or infinitely off."""
 COLUMNS = 3
+TITLE = 46
+"""Characters in a line over a panel."""
+LEGEND = 3
+"""More instances than these are summed up over the panel, as a range of slopes, and not named one by one."""
 
 
 def png(row: Row) -> bytes:
@@ -135,36 +139,50 @@ def _clipped(r: np.ndarray) -> np.ndarray:
 
 def _curves(ax: Any, curves: Sequence[Curve], groups: Sequence[str]) -> None:
     """One panel; ``groups`` are the labels of the whole picture, in the order of their colours."""
-    seen: set[str] = set()
     log = curves[0].axes == "log-log"
+    labelled = len({curve.label for curve in curves}) <= LEGEND
+    seen: set[str] = set()
+    fitted: list[float] = []
     for curve in curves:
         x, y = np.array(curve.x), np.array(curve.y)
         shown = np.isfinite(y) & ((y > 0) | (not log))
-        colour = "0.45" if curve.broken else f"C{groups.index(curve.label) % 7}"
-        label = None if curve.label in seen else curve.label
-        seen.add(curve.label)
         if shown.sum() < 2:
             continue
         x, y = x[shown], y[shown]
+        colour = "0.45" if curve.broken else f"C{groups.index(curve.label) % 7}"
+        label = curve.label if labelled and curve.label not in seen else ""
+        seen.add(curve.label)
         marker = "x" if curve.broken else "o"
         if curve.stated is None:
-            ax.plot(x, y, f"{marker}-", color=colour, ms=4, lw=0.8, label=label)
+            ax.plot(x, y, f"{marker}-", color=colour, ms=4, lw=0.8, label=label or None)
             continue
         slope, at = _fit(x, y, log)
+        fitted.append(slope)
         ends = np.array([x.min(), x.max()])
         ax.plot(x, y, marker, color=colour, ms=4)
-        ax.plot(ends, _line(ends, slope, at, log), color=colour, lw=1.0, label=label and f"{label}: {slope:.3f}")
+        ax.plot(
+            ends, _line(ends, slope, at, log), color=colour, lw=1.0, label=f"{label}: {slope:.3f}" if label else None
+        )
         # the stated slope through the middle of the data
         ax.plot(ends, _line(ends, curve.stated, _through(x, y, curve.stated, log), log), ":", color="0.2", lw=1.1)
     ax.set_xscale("log")
     if log:
         ax.set_yscale("log")
     ax.set_xlabel(r"$\delta$")
-    slopes = sorted({curve.stated for curve in curves if curve.stated is not None})
-    note = f"\nslope: fitted (legend), stated {', '.join(f'{s:.4g}' for s in slopes)} (dotted)" if slopes else ""
-    ax.set_title("\n".join(textwrap.wrap(curves[0].panel, 46)) + note, fontsize=8.5)
+    name = curves[0].panel + (" (broken)" if curves[0].broken else "")
+    lines = textwrap.wrap(name, TITLE)
+    if fitted:
+        stated = [curve.stated for curve in curves if curve.stated is not None]
+        lines += [f"slopes fitted: {_range(fitted)}", f"stated (dotted): {_range(stated)}"]
+    ax.set_title("\n".join(lines), fontsize=8.5)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.24))
+        ax.legend(fontsize=7, loc="best")
+
+
+def _range(values: Sequence[float]) -> str:
+    # + 0.0 turns a rounded -0 into 0
+    least, most = (f"{round(v, 3) + 0.0:g}" for v in (min(values), max(values)))
+    return least if least == most else f"{least} to {most}"
 
 
 def _fit(x: np.ndarray, y: np.ndarray, log: bool) -> tuple[float, float]:

@@ -46,20 +46,27 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement(
         "early_direction", "Early directional convergence, horizon T/delta^(D-2)", f"{BEYOND}, Lemma 3; {TWO}, {DEEP}"
     ),
-    Statement(
-        "origin_escape", "Early directions, escape times and p(t) at the origin", f"{TWO}, {DEEP}; {BEYOND}, Thms 4, 10"
-    ),
-    Statement("first_saddle", "The first saddle is reached, and sparsely", f"{BEYOND}, Cor. 5, 11, Thm 18"),
+    Statement("origin_escape", "Escape times from the origin", f"{TWO}, Theorem 3; {DEEP}, Theorem 1"),
+    Statement("escape_path", "The path p(t) out of the origin, its limit and its gap", f"{BEYOND}, Theorems 4 and 10"),
+    Statement("first_saddle", "The first saddle is reached within eps", f"{BEYOND}, Corollaries 5 and 11"),
     Statement("logistic_infinity", "The logistic loss: far along p(t), sparsely", f"{BEYOND}, Cor. 6, 12; our reading"),
     Statement("sparsity", "Vanishing weights stay small up to the first saddle", f"{BEYOND}, Theorem 18"),
     Statement("partial_homogeneity", "Expansion of a net in its inactive neurons", READING),
+    Statement(
+        "relu_kinks", "Plain ReLU: the expansion at a kink and beside it", f"docs/theory.md, section 4; {READING}"
+    ),
     Statement("one_neuron", "The NCF at a saddle: a sum over neurons, maxima on one", READING),
     Statement("hessian_blocks", "The Hessian at a sparse saddle is block diagonal", READING),
     Statement("near_saddle", "The flow near a sparse saddle follows the NCF flow", READING),
     Statement("not_minimum", "Where wbar_n is no minimum, w_n leaves first", "ours; hypothesis of near_saddle"),
     Statement("certified_kkt", "KKT points proved in interval arithmetic", f"{BEYOND}, section 2"),
     Statement("certified_saddle", "Sparse saddles and their inertia, proved", READING),
-    Statement("greedy_modes", "Linear nets learn singular modes in order", "Saxe et al. 2014; Li, Luo and Lyu 2021"),
+    Statement("next_saddle", "The next saddle is the predicted one: how often", "[NP], observed; a frequency"),
+    Statement("greedy_modes", "Two-layer linear nets learn singular modes in order", "Saxe et al. 2014"),
+    Statement("deep_modes", "Deep linear nets learn singular modes in order", "Saxe et al. 2014; Arora et al. 2018"),
+    Statement("diagonal_jumps", "Diagonal linear nets jump as an algorithm tells", "Pesme and Flammarion 2023"),
+    Statement("greedy_rank", "Matrix factorisation is greedy in the rank", "Li, Luo and Lyu 2021"),
+    Statement("orthogonal_relu", "ReLU on orthogonal inputs: one sign, then the other", "Boursier et al. 2022"),
 )
 
 

@@ -18,6 +18,7 @@ from gfsim.objective import Objective
 from gfsim.saddles.find import find_saddle, rounding_level
 from gfsim.saddles.neurons import ActiveNeurons
 from gfsim.saddles.saddle import SparseSaddle
+from proofs_checks.instances import Search
 
 Case = tuple[tuple[int, ...], tuple[int, ...], str, int, str]
 """(widths, active units of every hidden layer, activation, p, loss)"""
@@ -59,7 +60,9 @@ class Start:
 
 def draw(case: Case, rng: np.random.Generator) -> Start:
     """A saddle of the case, and a start from which phi escapes and is aligned soon enough to be seen."""
+    search = Search("a start that turns soon")
     while True:
+        search.draw()
         saddle = try_saddle(case, rng)
         if saddle is None:
             continue

@@ -28,8 +28,9 @@ from gfsim.models.base import Model
 from gfsim.models.feedforward import FeedForward
 from gfsim.models.linear import DiagonalLinear
 from gfsim.ncf.origin import OriginNCF
+from proofs_checks.first_saddle import rest_of, sparse_start
 from proofs_checks.fitting import Fit, power_law
-from proofs_checks.origin_starts import Start, rest_of, sparse_start
+from proofs_checks.origin_starts import Start
 from proofs_checks.statement import Context, Ledger
 
 DELTAS = np.logspace(-4, -8, 9)

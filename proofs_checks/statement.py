@@ -237,6 +237,11 @@ class Ledger:
         # a NaN among the instances is the worst of them: max and min would pass over it
         largest = (sense == "at most") != (kind == "control")
         worst = math.nan if any(map(math.isnan, numbers)) else max(numbers) if largest else min(numbers)
+        for k, exponent in enumerate(exponents, start=1):
+            drawn = [(x, y) for x, y in exponent.fit.points if y > 0]
+            if len(drawn) > 1:
+                x, y = zip(*drawn, strict=True)
+                self.curve(what, f"instance {k}", x, y, stated=exponent.stated, broken=kind == "control")
         self.evidence.append(
             Evidence(kind, what, worst, sense, bound, weight or len(numbers), why, tuple(numbers), exponents)
         )

@@ -101,7 +101,7 @@ def test_curves_show_fitted_and_stated_slopes() -> None:
         [t.get_text() for t in ax.get_legend().get_texts()] if ax.get_legend() else [] for ax in picture.axes[1:]
     ]
     assert legends == [["cubic: 3.000"], ["log: 5.000"], []]
-    assert "stated 3 (dotted)" in picture.axes[1].get_title(loc="left")
+    assert "slopes fitted: 3\nstated (dotted): 3" in picture.axes[1].get_title(loc="left")
     dotted = [line for line in picture.axes[2].lines if line.get_linestyle() == ":"]
     (t0, t1), (y0, y1) = dotted[0].get_xdata(), dotted[0].get_ydata()
     assert (y1 - y0) / math.log(t0 / t1) == pytest.approx(4.0)
