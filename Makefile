@@ -70,7 +70,7 @@ format: $(READY)
 
 ## docs       build the documentation into out/docs, with warnings as errors; open out/docs/index.html
 docs: $(READY)
-	$(BIN)/python -m sphinx -b html -W --keep-going --quiet -d out/doctrees docs out/docs
+	$(BIN)/python -m sphinx -b html -E -a -W --keep-going --quiet -d out/doctrees docs out/docs
 
 ## wheel      build dist/*.whl
 wheel: $(READY)

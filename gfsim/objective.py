@@ -71,6 +71,7 @@ class Objective:
 
     @property
     def n_samples(self) -> int:
+        """n, the number of rows of X."""
         return len(self.X)
 
     def with_model(self, model: Model) -> Objective:

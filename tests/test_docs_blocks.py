@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("markdown_it", reason="the pages are read with markdown-it-py, part of the extra 'docs'")
 
-from doc_blocks import ROOT, Session, agree, blocks, difference, not_run, pages  # noqa: E402
+from doc_blocks import ROOT, Session, agree, blocks, difference, not_run, pages
 
 NAMES = [str(page.relative_to(ROOT)) for page in pages()]
 
@@ -21,7 +21,10 @@ def houses(folder: Path) -> None:
     rooms, area = rng.integers(1, 8, 120), rng.uniform(40, 200, 120)
     price = 2.0 * area + 10.0 * rooms + rng.standard_normal(120)
     table = np.column_stack([rooms, area, price])
-    for name, rows, columns in (("houses.csv", table, "rooms,area,price"), ("new-houses.csv", table[:5, :2], "rooms,area")):
+    for name, rows, columns in (
+        ("houses.csv", table, "rooms,area,price"),
+        ("new-houses.csv", table[:5, :2], "rooms,area"),
+    ):
         np.savetxt(folder / name, rows, delimiter=",", header=columns, comments="", fmt="%.6g")
 
 

@@ -87,7 +87,9 @@ def rank(name: str) -> int:
     for k, layer in enumerate(LAYERS):
         if name in layer:
             return k
-    raise AssertionError(f"{name} has no layer; give it one in LAYERS here, in docs/architecture.md and in CONTRIBUTING.md")
+    raise AssertionError(
+        f"{name} has no layer; give it one in LAYERS here, in docs/architecture.md and in CONTRIBUTING.md"
+    )
 
 
 def forbidden(module: str, target: str) -> bool:

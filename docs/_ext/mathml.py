@@ -1,7 +1,7 @@
 """Maths as MathML, made when the site is built: no script and no network when a page is read.
 
-Formulas are translated by latex2mathml; the font, STIX Two Math (SIL Open Font License), is copied from ziamath's wheel,
-so that they look alike on every machine.
+Formulas are translated by latex2mathml.  The font, STIX Two Math (SIL Open Font License), is copied from ziamath's
+wheel, so that they look alike on every machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 FONT = "STIXTwoMath-Regular.ttf"
 BAR = re.compile(r"<mo[^>]*>(&#x0007C;|\|)</mo>")
 SLASH = re.compile(r"<mo>(&#x0002F;|/)</mo>")
-SIGN = re.compile(r"((?:^<mrow>|<mo[^>]*>(?:&#x0003D;|=|,|&#x02264;|&#x02265;|\(|&#x00028;)</mo>)\s*)<mo>(&#x02212;|−)</mo>")
+SIGN = re.compile(
+    r"((?:^<mrow>|<mo[^>]*>(?:&#x0003D;|=|,|&#x02264;|&#x02265;|\(|&#x00028;)</mo>)\s*)<mo>(&#x02212;|−)</mo>"
+)
 
 
 def mathml(tex: str, *, block: bool) -> str:

@@ -54,6 +54,7 @@ class Modules(SphinxDirective):
 
 
 def _complete(app: Sphinx, env: BuildEnvironment) -> None:
+    del app
     documented = env.get_domain("py").objects
     for name, module in homes().items():
         if f"{module}.{name}" not in documented:

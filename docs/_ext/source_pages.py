@@ -38,6 +38,7 @@ def shown(path: str) -> bool:
 
 def _mark_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Turn links out of docs/ into ``source:`` links, before Markdown is parsed."""
+    del app
     here = posixpath.dirname(f"docs/{docname}")
 
     def mark(link: re.Match[str]) -> str:
@@ -127,6 +128,7 @@ def _import(name: str) -> str | None:
 
 
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    del app
     form = HtmlFormatter(linenos="inline", anchorlinenos=True, lineanchors="line", cssclass="highlight")
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).rglob("*")):
@@ -142,6 +144,7 @@ def get_lexer(path: str) -> Any:
 
 
 def _configured(app: Sphinx, config: Any) -> None:
+    del app
     config.linkcode_resolve = find
 
 

@@ -80,6 +80,7 @@ class FeedForward(Model):
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers alone."""
         return self.widths[1:-1]
 
     @property

@@ -81,6 +81,7 @@ class SaddleNCF:
             self.places.append(np.array(rows, dtype=int).reshape(len(units), width))
 
     def value(self, u: np.ndarray) -> np.ndarray:
+        """N at (..., size): (...)."""
         total = np.zeros(u.shape[:-1])
         for ncf, place in zip(self.neurons, self.places, strict=True):
             if place.size:
@@ -88,6 +89,7 @@ class SaddleNCF:
         return total
 
     def gradient(self, u: np.ndarray) -> np.ndarray:
+        """grad N at (..., size): (..., size)."""
         out = np.zeros_like(u)
         for ncf, place in zip(self.neurons, self.places, strict=True):
             if place.size:
@@ -95,6 +97,7 @@ class SaddleNCF:
         return out
 
     def hessian(self, u: np.ndarray) -> np.ndarray:
+        """Hess N at one point: (size, size)."""
         out = np.zeros((self.size, self.size))
         for ncf, place in zip(self.neurons, self.places, strict=True):
             for row in place:

@@ -205,6 +205,7 @@ class PursuitResult:
 
     @property
     def stop(self) -> Stop:
+        """The last step of the record: why the pursuit ended."""
         stop = self.record.stop
         if stop is None:
             raise InvalidInput("this record has no stop: it is not that of a finished pursuit")
