@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from paper_repro.claims import show
 from paper_repro.registry import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ class FailedClaims(SphinxDirective):
         listed = nodes.bullet_list()
         for name, claim in failed:
             item = nodes.list_item()
-            text = f"{claim['name']}: expected {claim['expected']}, measured {_short(claim['measured'])}"
+            text = f"{claim['name']}: expected {claim['expected']}, measured {show(claim['measured'])}"
             item += nodes.paragraph("", f"{name}: {text}", classes=["failed"])
             listed += item
         return [nodes.paragraph("", f"{len(failed)} of {len(claims)}:"), listed]
@@ -93,7 +94,7 @@ def _table(claims: list[dict[str, Any]]) -> nodes.table:
     head += _row(["claim", "expected", "measured", "source"])
     for claim in claims:
         mark = "✓ " if claim["holds"] is True else "✗ does not hold: "
-        row = _row([mark + claim["name"], str(claim["expected"]), _short(claim["measured"]), str(claim["source"])])
+        row = _row([mark + claim["name"], str(claim["expected"]), show(claim["measured"]), str(claim["source"])])
         row["classes"] = ["held" if claim["holds"] is True else "failed"]
         body += row
     return table
@@ -106,12 +107,6 @@ def _row(texts: list[str]) -> nodes.row:
         entry += nodes.paragraph("", text)
         row += entry
     return row
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_short(v) for v in value[:6]) + (f", ... ({len(value)})" if len(value) > 6 else "")
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
