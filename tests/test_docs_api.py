@@ -122,12 +122,18 @@ def test_methods_have_docstrings(name: str) -> None:
     assert not silent, f"{name}: {silent} say nothing"
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, obj in public_objects().items() if inspect.isfunction(obj) and "raise " in inspect.getsource(obj)]
-)
-def test_functions_that_raise_say_so(name: str) -> None:
+def sources(obj: Any) -> str:
+    """The code that a call of ``obj`` runs first: its own, or that of a class's construction."""
+    if inspect.isfunction(obj):
+        return inspect.getsource(obj)
+    made = [vars(obj).get(name) for name in ("__init__", "__post_init__")]
+    return "".join(inspect.getsource(part) for part in made if part and part.__code__.co_filename != "<string>")
+
+
+@pytest.mark.parametrize("name", [name for name, obj in public_objects().items() if "raise " in sources(obj)])
+def test_what_raises_says_so(name: str) -> None:
     obj = public_objects()[name]
-    text = inspect.getsource(obj).replace("raise unknown_name(", "raise UnknownName(")
+    text = sources(obj).replace("raise unknown_name(", "raise UnknownName(")
     raised = set(re.findall(r"raise (\w+)\(", text)) & set(vars(gfsim.errors))
     missing = {error for error in raised if error not in (inspect.getdoc(obj) or "")}
     assert not missing, f"{name} raises {missing} and does not say when"
@@ -174,6 +180,17 @@ def test_a_formula_with_an_unknown_command_is_refused() -> None:
     assert mathml(r"\dot w = -\nabla L", block=False).startswith("<math")
     with pytest.raises(ValueError, match="not known"):
         mathml(r"\nosuchcommand w", block=False)
+
+
+@pytest.mark.usefixtures("extensions")
+def test_references_to_what_does_not_exist_are_not_resolved() -> None:
+    """They then end the build, as the site is built with nitpicky and warnings as errors."""
+    from source_pages import _import
+
+    assert _import("gfsim.flow.driver") == "gfsim.flow.driver"
+    assert _import("gfsim.flow.result.FlowResult.time_between") == "gfsim.flow.result"
+    assert _import("gfsim.flow.result.FlowResult.time_betwixt") is None
+    assert _import("gfsim.flow.no_such_module") is None
 
 
 @pytest.mark.usefixtures("extensions")

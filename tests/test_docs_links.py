@@ -17,8 +17,9 @@ LINK = re.compile(r"\[[^\]\n]*\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 
 
 def prose(page: Path) -> str:
-    """The text of a page without its code blocks."""
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    """The text of a page without its code blocks, and without links that are shown as code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`\[[^`\n]*`", "", text)
 
 
 @cache

@@ -58,6 +58,11 @@ class HomogeneousActivation:
         Degree of homogeneity.
     alpha : float
         Slope of the other branch before the power is taken.
+
+    Raises
+    ------
+    InvalidInput
+        If ``p`` is no whole number >= 1, or ``alpha`` not finite.
     """
 
     p: int = 1

@@ -47,8 +47,15 @@ class SaddleNCF:
     Satisfies :class:`gfsim.ncf.kkt.Correlation`; ``u`` is (..., size of w_z), in the order of
     ``saddle.index_z``.  For the origin use :class:`gfsim.ncf.origin.OriginNCF`.
 
+    Parameters
+    ----------
+    saddle : SparseSaddle
+        Its objective's convention (sum or mean) is that of N, and of the times of its flow.
+
     Raises
     ------
+    InvalidInput
+        At the origin.
     NotHomogeneous
         For tanh or GELU, and for p = 1 with a kink (H1 then has the degree only away from kinks) when
         an active neuron sits on its kink for some sample.
