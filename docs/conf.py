@@ -29,6 +29,7 @@ extensions = [
     "gallery",
     "public_names",
     "output_blocks",
+    "offline",
 ]
 
 exclude_patterns = ["_ext"]
@@ -54,5 +55,6 @@ html_static_path = ["_static"]
 html_css_files = ["gfsim.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # summaries are fetched, which browsers refuse for pages opened as files
 html_permalinks_icon = "#"
 pygments_style = "tango"

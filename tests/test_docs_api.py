@@ -194,6 +194,16 @@ def test_references_to_what_does_not_exist_are_not_resolved() -> None:
 
 
 @pytest.mark.usefixtures("extensions")
+def test_what_a_page_would_load_is_seen() -> None:
+    from offline import loads
+
+    assert loads('<script async src="https://example.org/x.js"></script>')
+    assert loads('<link rel="stylesheet" href="//example.org/x.css">')
+    assert loads('@font-face { src: url("https://example.org/x.woff") }')
+    assert not loads('<a href="https://example.org">a link</a> <script src="_static/x.js"></script>')
+
+
+@pytest.mark.usefixtures("extensions")
 def test_a_claim_that_fails_is_red_in_the_gallery() -> None:
     from gallery import _table, figures
 
