@@ -15,7 +15,7 @@ export MPLBACKEND := Agg
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce gallery pictures test slow bench lint format wheel clean distclean
+.PHONY: help setup reproduce gallery pictures test slow bench lint format docs wheel clean distclean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+## docs       build the documentation into out/docs, with warnings as errors; open out/docs/index.html
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -E -a -W --keep-going --quiet -d out/doctrees docs out/docs
 
 ## wheel      build dist/*.whl
 wheel: $(READY)

@@ -37,6 +37,12 @@ class Objective:
     reduction : ``"sum"`` or ``"mean"`` over samples (outputs are always summed)
 
     Weights may be NumPy arrays, or torch tensors after :meth:`to_torch`; shapes are (..., P).
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        If X and y do not fit the model or each other, hold a NaN, or (logistic loss) labels other than -1 and +1;
+        if the loss or the reduction is not known.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class Objective:
 
     @property
     def n_samples(self) -> int:
+        """n, the number of rows of X."""
         return len(self.X)
 
     def with_model(self, model: Model) -> Objective:

@@ -76,6 +76,8 @@ def simulate_batch(
     method : str
         ``ndf`` (implicit, the default: it is also cheap where the flow is not stiff), ``rkc`` (stabilised
         explicit), ``dp5``, ``dp8`` (explicit), or ``euler``, ``heun``, ``rk4`` with a fixed ``step``.
+    clock, rtol, blocks, step
+        As for :func:`gfsim.flow.simulate.simulate`.
     device : str, optional
         ``None`` computes on NumPy arrays; ``"cpu"``, ``"cuda"`` on torch tensors there, in float64.
     record : ``"ends"`` or ``"steps"``
@@ -245,6 +247,14 @@ class BatchResult:
 
     Attributes
     ----------
+    field : Field
+        What flowed; ``field.label`` says it with its convention (sum or mean).
+    method, clock, rtol
+        Of the integration; ``rtol`` is None for a fixed step.
+    traces : list of Trace
+        What was recorded, a row each.
+    targets : (len(t_eval),) or None
+        The times asked for.
     final : (B, P)
         Where each ended.
     t : (B,)
@@ -288,18 +298,22 @@ class BatchResult:
 
     @property
     def final(self) -> np.ndarray:
+        """Where each flow ended: (B, P)."""
         return np.array([trace.w[-1] for trace in self.traces])
 
     @property
     def t(self) -> np.ndarray:
+        """Physical time of each end, in the objective's convention: (B,)."""
         return np.array([trace.t[-1] for trace in self.traces])
 
     @property
     def status(self) -> list[Status]:
+        """How each flow ended."""
         return [trace.status for trace in self.traces]
 
     @property
     def ok(self) -> np.ndarray:
+        """Whether each reached its end time or a terminal event: (B,) of bool."""
         return np.array([trace.status.ok for trace in self.traces])
 
     @property
@@ -312,6 +326,7 @@ class BatchResult:
 
     @property
     def at_times(self) -> np.ndarray:
+        """Weights at ``t_eval``: (B, len(t_eval), P); NaN where a flow did not get."""
         if self.targets is None:
             raise InvalidInput("no t_eval was given to simulate_batch; pass the times to be recorded")
         out = np.full((len(self), len(self.targets), self.field.size), np.nan)

@@ -47,18 +47,21 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class PhysicalTime:
-    """s = t."""
+    """s = t; ``name`` and ``physical`` are constants, there is nothing to choose."""
 
     name: str = "t"
     physical: bool = True
 
     def rate(self, w: Array) -> Array:
+        """dt/ds = 1 at the weights ``w`` (..., P): (...)."""
         return namespace(w).ones_like(w[..., 0])
 
     def rate_gradient(self, w: Array) -> Array:
+        """Zero: (..., P)."""
         return 0.0 * w
 
     def placed_like(self, w: Array) -> PhysicalTime:
+        """Itself: it holds no arrays."""
         del w
         return self
 
@@ -73,6 +76,13 @@ class RescaledTime:
         D - 2 for an escape from the origin, K - 2 for an escape from a sparse saddle.
     block : (m,) int array, optional
         Flat indices of the block whose norm sets the pace.
+    physical : bool
+        False: s is not t.
+
+    Raises
+    ------
+    InvalidInput
+        If ``power`` is negative or not finite.
     """
 
     power: float
@@ -96,16 +106,19 @@ class RescaledTime:
 
     @property
     def name(self) -> str:
+        """The clock as a formula, for tables and messages."""
         return f"ds = |w{'' if self.block is None else '_z'}|^{self.power:g} dt"
 
     def _part(self, w: Array) -> Array:
         return w if self.block is None else w[..., self.block]
 
     def rate(self, w: Array) -> Array:
+        """dt/ds = |w_B|^-power at the weights ``w`` (..., P): (...)."""
         part = self._part(w)
         return (part * part).sum(-1) ** (-0.5 * self.power)
 
     def rate_gradient(self, w: Array) -> Array:
+        """d(dt/ds)/dw at the weights ``w`` (..., P): (..., P)."""
         part = self._part(w)
         slope = -self.power * (part * part).sum(-1) ** (-0.5 * self.power - 1.0)
         if self.block is None:
@@ -115,6 +128,7 @@ class RescaledTime:
         return gradient
 
     def placed_like(self, w: Array) -> RescaledTime:
+        """The same clock with its block on the device of ``w``."""
         if self.block is None or namespace(w) is np:
             return self
         return dataclasses.replace(self, block=namespace(w).as_tensor(self.block, device=w.device))

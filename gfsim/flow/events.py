@@ -108,8 +108,8 @@ class Event:
 class EventRecord:
     """One crossing: its physical time ``t``, clock ``s``, and weights (P,).
 
-    ``row`` is its place in the trajectory, for :meth:`FlowResult.time_between`; None when the recorded
-    rows were fixed beforehand (``t_eval``, fixed-step methods) and the crossing is not the last of them.
+    ``row`` is its place in the trajectory, for :meth:`gfsim.flow.result.FlowResult.time_between`; None when
+    the recorded rows were fixed beforehand (``t_eval``, fixed-step methods) and the crossing is not the last of them.
     """
 
     name: str
@@ -120,13 +120,20 @@ class EventRecord:
 
 
 def loss_level(level: float, *, terminal: int = 1) -> Event:
-    """L falls through ``level``."""
+    """L falls through ``level``, in the objective's convention (sum or mean).
+
+    After ``terminal`` such crossings the flow stops (0: never).
+    """
     level = float(finite_array(level, "loss level"))
     return Event(f"loss <= {level:.4g}", lambda p: p.potential - level, -1, terminal)
 
 
 def norm_level(level: float, block: np.ndarray | None = None, *, name: str = "|w|", terminal: int = 1) -> Event:
-    """The norm of a block of weights (``None``: all) rises through ``level``."""
+    """The norm of a block of weights rises through ``level``.
+
+    ``block`` holds flat indices (``None``: all weights); ``name`` is what records and messages call the norm.
+    After ``terminal`` such crossings the flow stops (0: never).
+    """
     goal = positive(level, "norm level")
 
     def gap(p: Probe) -> Array:
@@ -136,13 +143,19 @@ def norm_level(level: float, block: np.ndarray | None = None, *, name: str = "|w
 
 
 def arrival(point: np.ndarray, radius: float, *, name: str = "saddle", terminal: int = 1) -> Event:
-    """The flow enters the ball of the given radius around ``point`` (P,)."""
+    """The flow enters the ball of the given radius around ``point`` (P,), which records call ``name``.
+
+    After ``terminal`` such crossings the flow stops (0: never).
+    """
     centre, r = finite_array(point, "point", ndim=1), positive(radius, "radius")
     return Event(f"arrival at {name}", lambda p: _distance(p.w, centre) - r, -1, terminal)
 
 
 def departure(point: np.ndarray, radius: float, *, name: str = "saddle", terminal: int = 1) -> Event:
-    """The flow leaves the ball of the given radius around ``point`` (P,)."""
+    """The flow leaves the ball of the given radius around ``point`` (P,), which records call ``name``.
+
+    After ``terminal`` such crossings the flow stops (0: never).
+    """
     centre, r = finite_array(point, "point", ndim=1), positive(radius, "radius")
     return Event(f"exit from {name}", lambda p: _distance(p.w, centre) - r, 1, terminal)
 
@@ -156,7 +169,8 @@ def stationarity(tolerance: float = 1e-6, *, after: str = "", terminal: int = 1)
     """|grad L| falls below ``tolerance`` times the largest |grad L| met so far.
 
     Relative to the past, because near a saddle of degree K the gradient is of order delta^(K-1) from
-    the start: an absolute bound would stop the flow before it has moved.
+    the start: an absolute bound would stop the flow before it has moved.  With ``after`` it counts only
+    after the first event of that name.  After ``terminal`` such crossings the flow stops (0: never).
     """
     tol = positive(tolerance, "stationarity tolerance")
 
@@ -168,6 +182,9 @@ def stationarity(tolerance: float = 1e-6, *, after: str = "", terminal: int = 1)
 
 
 def slow(level: float, *, terminal: int = 1) -> Event:
-    """|grad L| falls through the absolute ``level``."""
+    """|grad L| falls through the absolute ``level``.
+
+    After ``terminal`` such crossings the flow stops (0: never).
+    """
     goal = positive(level, "gradient level")
     return Event(f"|grad L| <= {goal:.2g}", lambda p: log(p.speed) - math.log(goal), -1, terminal)

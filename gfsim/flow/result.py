@@ -58,10 +58,12 @@ class Status(Enum):
 
     @property
     def ok(self) -> bool:
+        """Whether the integration ended as it was asked to."""
         return self.value[0]
 
     @property
     def explanation(self) -> str:
+        """What happened and what to try, as a sentence."""
         _, what, remedy = self.value
         return f"{what}. Try: {remedy}." if remedy else f"{what}."
 
@@ -100,6 +102,10 @@ class FlowResult:
 
     Attributes
     ----------
+    field : Field
+        What flowed: the descent of an objective, or an NCF's ascent.
+    method, clock, rtol
+        Of the integration; ``rtol`` is None for a fixed step.
     s : (m + 1,)
         The clock of the integration.
     t : (m + 1,)
@@ -136,6 +142,7 @@ class FlowResult:
 
     @property
     def label(self) -> str:
+        """What flowed, with its convention (sum or mean)."""
         return self.field.label
 
     @property
@@ -150,6 +157,7 @@ class FlowResult:
 
     @property
     def message(self) -> str:
+        """What happened, with the particulars, and what to try."""
         return f"{self.detail or self.status.value[1]}" + (
             f". Try: {self.status.value[2]}" if self.status.value[2] else ""
         )

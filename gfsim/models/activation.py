@@ -58,6 +58,11 @@ class HomogeneousActivation:
         Degree of homogeneity.
     alpha : float
         Slope of the other branch before the power is taken.
+
+    Raises
+    ------
+    InvalidInput
+        If ``p`` is no whole number >= 1, or ``alpha`` not finite.
     """
 
     p: int = 1
@@ -74,10 +79,12 @@ class HomogeneousActivation:
 
     @property
     def power(self) -> int:
+        """p, the degree."""
         return self.p
 
     @property
     def name(self) -> str:
+        """As it is named in tables: relu, relu^2, square, linear, leaky(alpha)."""
         base = {0.0: "relu", 1.0: "linear"}.get(self.alpha, f"leaky({self.alpha:g})")
         if self.flips_sign == 1 and self.p == 2:
             return "square"
@@ -90,6 +97,7 @@ class HomogeneousActivation:
 
     @property
     def flips_sign(self) -> int:
+        """+1 if s(-z) = s(z), -1 if s(-z) = -s(z), 0 if neither."""
         if self.alpha == 1.0:
             return 1 if self.p % 2 == 0 else -1
         return 1 if self.alpha == -1.0 else 0
@@ -113,10 +121,12 @@ class HomogeneousActivation:
         return right_of_kink * (right - left) + left
 
     def value(self, z: Array) -> Array:
+        """s(z), entry by entry."""
         base = self._base(z)
         return base * base if self.p == 2 else base if self.p == 1 else base**self.p
 
     def value_and_slope(self, z: Array) -> tuple[Array, Array]:
+        """s(z) and s'(z), entry by entry."""
         base = self._base(z)
         if self.p == 1:
             return base, namespace(z).ones_like(z) if self.alpha == 1.0 else self._base_slope(z)

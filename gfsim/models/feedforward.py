@@ -46,6 +46,11 @@ class FeedForward(Model):
         A name known to :func:`gfsim.models.activation.make_activation`, or an activation object.
     p, alpha : optional
         Passed on with a name: ``FeedForward((20, 50, 1), "relu", p=2)``.
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        For widths that are no whole numbers >= 1, or an activation that is not known.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class FeedForward(Model):
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers alone."""
         return self.widths[1:-1]
 
     @property

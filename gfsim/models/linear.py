@@ -225,6 +225,11 @@ class MatrixFactorisation(LinearPredictor):
         ``rank`` may exceed min(rows, cols): over-parametrised, as in the studies of greedy low rank.
     symmetric : bool
         V = U; needs rows == cols.
+
+    Raises
+    ------
+    InvalidInput
+        For sizes that are no whole numbers >= 1, or a symmetric matrix that is not square.
     """
 
     def __init__(self, rows: int, cols: int, rank: int, *, symmetric: bool = False) -> None:

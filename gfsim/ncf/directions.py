@@ -84,6 +84,11 @@ def track(result: FlowResult, saddle: SparseSaddle, delta: float, target: np.nda
         The scale of the start; norms are given in units of it.
     target : (size of w_z,), optional
         The KKT point predicted for this start, e.g. ``gfsim.ncf.phi.limit(ncf, z).point.u``.
+
+    Raises
+    ------
+    InvalidInput
+        If the trajectory is not one of the saddle's net.
     """
     scale = positive(delta, "delta")
     w = result.w

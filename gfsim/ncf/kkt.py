@@ -68,6 +68,7 @@ class KKTPoint:
 
     @property
     def sign(self) -> Sign:
+        """The sign of N(u*); zero below :data:`ZERO_VALUE`."""
         if abs(self.value) <= ZERO_VALUE:
             return "zero"
         return "positive" if self.value > 0 else "negative"

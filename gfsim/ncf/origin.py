@@ -29,7 +29,13 @@ NEWTON_SIZE = 1200
 class OriginNCF:
     """N(u) = sum_ik ytilde_ik H_k(x_i; u); satisfies :class:`gfsim.ncf.kkt.Correlation`.
 
-    Any homogeneous model of degree >= 2 will do.  ``u`` is (..., P), P the number of weights.
+    Any homogeneous model of degree >= 2 will do.  ``u`` is (..., P), P the number of weights.  Values are in the
+    convention of the objective: with a mean they are smaller by the number of samples, and times longer.
+
+    Parameters
+    ----------
+    objective : Objective
+        Its data and loss give ytilde = -l'(0, y), its model H.
 
     Raises
     ------

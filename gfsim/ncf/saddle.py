@@ -47,8 +47,15 @@ class SaddleNCF:
     Satisfies :class:`gfsim.ncf.kkt.Correlation`; ``u`` is (..., size of w_z), in the order of
     ``saddle.index_z``.  For the origin use :class:`gfsim.ncf.origin.OriginNCF`.
 
+    Parameters
+    ----------
+    saddle : SparseSaddle
+        Its objective's convention (sum or mean) is that of N, and of the times of its flow.
+
     Raises
     ------
+    InvalidInput
+        At the origin.
     NotHomogeneous
         For tanh or GELU, and for p = 1 with a kink (H1 then has the degree only away from kinks) when
         an active neuron sits on its kink for some sample.
@@ -81,6 +88,7 @@ class SaddleNCF:
             self.places.append(np.array(rows, dtype=int).reshape(len(units), width))
 
     def value(self, u: np.ndarray) -> np.ndarray:
+        """N at (..., size): (...)."""
         total = np.zeros(u.shape[:-1])
         for ncf, place in zip(self.neurons, self.places, strict=True):
             if place.size:
@@ -88,6 +96,7 @@ class SaddleNCF:
         return total
 
     def gradient(self, u: np.ndarray) -> np.ndarray:
+        """grad N at (..., size): (..., size)."""
         out = np.zeros_like(u)
         for ncf, place in zip(self.neurons, self.places, strict=True):
             if place.size:
@@ -95,6 +104,7 @@ class SaddleNCF:
         return out
 
     def hessian(self, u: np.ndarray) -> np.ndarray:
+        """Hess N at one point: (size, size)."""
         out = np.zeros((self.size, self.size))
         for ncf, place in zip(self.neurons, self.places, strict=True):
             for row in place:

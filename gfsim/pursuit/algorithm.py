@@ -111,6 +111,13 @@ class PursuitConfig:
         What to do when a minimisation ends with a larger loss than before the addition (the step was too
         large, or the flow was followed too shortly).  ``"keep"``, as published, goes on from there and
         says so in the record; ``"refuse"`` takes the neuron out again and stops.
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        For a value out of its range, or a name that is not known.
+    NotHomogeneous
+        For an activation that is not max(z, alpha z)^p.
     """
 
     hidden_layers: int = 2
@@ -205,6 +212,7 @@ class PursuitResult:
 
     @property
     def stop(self) -> Stop:
+        """The last step of the record: why the pursuit ended."""
         stop = self.record.stop
         if stop is None:
             raise InvalidInput("this record has no stop: it is not that of a finished pursuit")

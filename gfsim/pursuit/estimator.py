@@ -406,7 +406,17 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
     Two classes: the logistic loss, one output.  More: the softmax, the likelihood of all classes at
     once, rather than one against the rest, whose separate models give no probabilities.
 
-    Parameters and attributes as for :class:`NeuronPursuitRegressor`; further ``classes_`` (n_classes,).
+    Parameters
+    ----------
+    hidden_layers, activation, p, alpha, mode, max_neurons, l2, validation_fraction, patience, permutations, refit
+        As for :class:`NeuronPursuitRegressor`.
+    candidates, selection, fitter, standardise, bias, warm_start, random_state, progress, callback, settings
+        As there.
+
+    Attributes
+    ----------
+    classes_ : (n_classes,)
+        The labels met, sorted; further those of :class:`NeuronPursuitRegressor`.
     """
 
     def fit(

@@ -1,4 +1,7 @@
-"""From a user's arrays to a :class:`Problem`: scales, the constant input, merged rows, the validation split."""
+"""From a user's arrays to a :class:`gfsim.pursuit.problem.Problem`.
+
+Scales, the constant input, merged rows, the validation split.
+"""
 
 from __future__ import annotations
 

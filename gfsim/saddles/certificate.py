@@ -101,7 +101,16 @@ class SaddleCertificate:
 
 
 def certify(saddle: SparseSaddle, *, rng: np.random.Generator, starts: int = 64) -> SaddleCertificate:
-    """Collect the evidence; ``starts`` random starts a layer look for the way out."""
+    """Collect the float64 evidence that ``saddle`` is what it claims to be; a proof is :mod:`gfsim.rigor`'s.
+
+    Parameters
+    ----------
+    saddle : SparseSaddle
+    rng : numpy Generator
+        Of the searches below.
+    starts : int
+        Random starts a layer that look for the way out, a maximum of the NCF.
+    """
     o, w = saddle.objective, saddle.w
     n, z = saddle.index_n, saddle.index_z
     H = o.hessian(w)

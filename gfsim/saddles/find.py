@@ -190,6 +190,8 @@ def find_saddle(
 
     Raises
     ------
+    InvalidInput
+        For a model without hidden neurons, or counts that do not fit it.
     SaddleNotFound
         When fewer than rank + 1 minima with all neurons alive reach machine-level stationarity.
     """
@@ -214,9 +216,23 @@ def find_saddle(
 
 
 def nearby_saddle(objective: Objective, w: np.ndarray, active: ActiveNeurons) -> SparseSaddle:
-    """The saddle that a trajectory passes: the active part of ``w`` (P,) polished, the rest set to zero.
+    """The saddle that a trajectory passes: the active part of ``w`` polished, the rest set to zero.
 
-    Raises :class:`SaddleNotFound` when the polish does not reach machine-level stationarity.
+    Parameters
+    ----------
+    objective : Objective
+        Of the wide FeedForward net.
+    w : (P,)
+        A point of the plateau.
+    active : ActiveNeurons
+        Which neurons are alive there, e.g. by :func:`gfsim.saddles.neurons.split_by_norm`.
+
+    Raises
+    ------
+    InvalidInput
+        For a model without hidden neurons.
+    SaddleNotFound
+        When the polish does not reach machine-level stationarity.
     """
     model = objective.model
     if not isinstance(model, FeedForward):

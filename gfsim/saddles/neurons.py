@@ -61,6 +61,7 @@ class ActiveNeurons:
 
     @property
     def widths(self) -> tuple[int, ...]:
+        """Number of active units, a hidden layer each."""
         return tuple(len(u) for u in self.units)
 
     def inactive(self, model: FeedForward) -> tuple[tuple[int, ...], ...]:

@@ -57,10 +57,17 @@ def find_plateaus(result: FlowResult, *, depth: float = 10.0, threshold: float |
 
     Parameters
     ----------
+    result : FlowResult
+        The training flow of a FeedForward net, with its steps recorded.
     depth : float > 1
     threshold : float, optional
         Neuron size that separates active from inactive; by default the widest gap decides
         (:func:`gfsim.saddles.neurons.split_by_norm`).
+
+    Raises
+    ------
+    InvalidInput
+        For another flow, fewer than three recorded rows, or a depth of 1 or less.
     """
     model = _model(result)
     if positive(depth, "depth") <= 1:
@@ -120,7 +127,15 @@ def _merge(plateaus: list[Plateau], scale: float) -> list[Plateau]:
 
 
 def saddle_behind(result: FlowResult, plateau: Plateau) -> SparseSaddle:
-    """The exact sparse saddle near a plateau (see :func:`gfsim.saddles.find.nearby_saddle`)."""
+    """The exact sparse saddle near a plateau of ``result`` (see :func:`gfsim.saddles.find.nearby_saddle`).
+
+    Raises
+    ------
+    InvalidInput
+        If the flow is no training flow.
+    SaddleNotFound
+        If there is no stationary point with those neurons near the plateau.
+    """
     flow = result.field
     if not isinstance(flow, Descent):
         raise InvalidInput("saddles belong to a training flow; this is an NCF flow")

@@ -38,6 +38,7 @@ class SparseSaddle:
 
     @property
     def model(self) -> FeedForward:
+        """The wide net."""
         model = self.objective.model
         if not isinstance(model, FeedForward):
             raise InvalidInput(f"sparse saddles are defined by hidden neurons; {model.name} has none")
@@ -65,6 +66,7 @@ class SparseSaddle:
 
     @property
     def loss(self) -> float:
+        """L at the saddle, in the objective's convention (sum or mean)."""
         return float(self.objective.value(self.w))
 
     @property
