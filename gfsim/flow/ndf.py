@@ -68,6 +68,7 @@ def _tables() -> dict[str, np.ndarray]:
 
 
 TABLES = _tables()
+RISING = np.arange(WIDTH - 1.0)
 
 
 class NDF:
@@ -349,6 +350,10 @@ class NDF:
 
 def _newton_basis(xp: object, theta: Array) -> Array:
     """prod_{i<l} (theta + i) / (i + 1) for l = 0 .. WIDTH - 1, as a last axis."""
+    if xp is np:
+        factors = np.ones((*theta.shape, WIDTH))
+        factors[..., 1:] = (theta[..., None] + RISING) / (RISING + 1.0)
+        return np.cumprod(factors, axis=-1)
     out = [1.0 + 0.0 * theta]
     for i in range(WIDTH - 1):
         out.append(out[-1] * (theta + i) / (i + 1))
