@@ -18,7 +18,7 @@ from gfsim.compare.problems import problem
 from gfsim.compare.reference import reference_for
 from gfsim.compare.runner import Comparison, out_of_time
 
-RTOLS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+RTOLS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7, 1e-8)
 
 
 def say(text: str) -> None:

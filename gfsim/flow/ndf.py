@@ -18,7 +18,7 @@ import numpy as np
 from gfsim.arrays import Array
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import RowField, rms
+from gfsim.flow.rows import RowField, clamped, rms
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -244,7 +244,7 @@ class NDF:
             d[index] = d[index] + step
             old[index] = size
             hopeless = ~fine | ((rate >= 0.95) & (m > 0)) | (size > 1e10)
-            left = rate.clip(max=0.95)
+            left = clamped(rate, 0.0, 0.95)
             done = ~hopeless & ((size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0))
             converged[index] = done
             finite[index] = fine & xp.isfinite(f).all(-1)
@@ -270,7 +270,7 @@ class NDF:
         stale = accepted & False
         if not bool(accepted.all()):
             missed = converged & ~accepted
-            plain = (safety * error ** (-1.0 / (k + 1.0))).clip(min=SHRINK, max=0.9)
+            plain = clamped(safety * error ** (-1.0 / (k + 1.0)), SHRINK, 0.9)
             factor = xp.where(missed, plain, factor)
             # Newton did not converge: a new curvature first, a shorter step if that was new already
             old_curvature = ~converged & finite & ((self.age > 0) | self.newton.borrowed)
@@ -281,7 +281,7 @@ class NDF:
         if bool(due.any()):
             best, order_due = self._choose(after, scale, error, k, safety)
             idle = (best > IDLE_BAND[0]) & (best < IDLE_BAND[1]) & (order_due == k)
-            best = xp.where(self.after_rejection, best.clip(max=1.0), best)
+            best = xp.where(self.after_rejection, clamped(best, 0.0, 1.0), best)
             use = due & ~idle
             factor = xp.where(use, best, factor)
             order = xp.where(due, order_due, k)
@@ -306,15 +306,15 @@ class NDF:
         below = self._pick(ERROR, (k - 1).clip(min=0)) * rms(after[rows, k], scale)
         above = self._pick(ERROR, (k + 1).clip(max=MAX_ORDER)) * rms(after[rows, k + 2], scale)
         tiny = 1e-12
-        here = error.clip(min=tiny) ** (-1.0 / (k + 1.0))
-        lower = xp.where(k > 1, below.clip(min=tiny) ** (-1.0 / k), 0.0)
-        higher = xp.where(k < MAX_ORDER, above.clip(min=tiny) ** (-1.0 / (k + 2.0)), 0.0)
+        here = clamped(error, tiny) ** (-1.0 / (k + 1.0))
+        lower = xp.where(k > 1, clamped(below, tiny) ** (-1.0 / k), 0.0)
+        higher = xp.where(k < MAX_ORDER, clamped(above, tiny) ** (-1.0 / (k + 2.0)), 0.0)
         best, order = here, k
         order = xp.where(lower > best, k - 1, order)
         best = xp.maximum(best, lower)
         order = xp.where(higher > best, k + 1, order)
         best = xp.maximum(best, higher)
-        return (safety * best).clip(min=SHRINK, max=GROW), order
+        return clamped(safety * best, SHRINK, GROW), order
 
     def _rescale(self, factor: Array, order: Array) -> Array:
         """The (B, WIDTH, WIDTH) matrices that turn differences at steps h into those at factor h.

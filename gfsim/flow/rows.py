@@ -12,6 +12,7 @@ vector costs: its leading axis is taken off before the model is called.
 from __future__ import annotations
 
 import importlib
+import math
 
 import numpy as np
 
@@ -87,7 +88,16 @@ class RowField:
 def rms(x: Array, scale: Array) -> Array:
     """Root mean square of x / scale over the weights: (B,)."""
     q = x / scale
+    if isinstance(q, np.ndarray) and len(q) == 1:  # a third of the cost of the mean, which counts for small nets
+        return np.sqrt([q[0] @ q[0] / q.shape[1]])
     return (q * q).mean(-1) ** 0.5
+
+
+def clamped(x: Array, least: float, most: float = math.inf) -> Array:
+    """x kept within bounds; NaN stays.  (NumPy's ``clip`` costs five times as much on a few numbers.)"""
+    if isinstance(x, np.ndarray):
+        return np.minimum(np.maximum(x, least), most)
+    return x.clip(min=least, max=most)
 
 
 def anywhere(mask: Array) -> bool:

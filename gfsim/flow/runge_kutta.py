@@ -10,7 +10,7 @@ import numpy as np
 
 from gfsim.arrays import Array
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import RowField, rms
+from gfsim.flow.rows import RowField, clamped, rms
 from gfsim.flow.tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
@@ -84,11 +84,11 @@ class ExplicitPair:
         accepted = error < 1.0
 
         exponent = 1.0 / (t.error_order + 1)
-        bounded = error.clip(min=1e-10)
+        bounded = clamped(error, 1e-10)
         grow = SAFETY * bounded ** (-0.85 * exponent) * self.last_error ** (0.2 * exponent)
         plain = SAFETY * bounded**-exponent
-        factor = xp.where(accepted, grow.clip(min=SHRINK, max=GROW), plain.clip(min=SHRINK, max=1.0))
-        factor = xp.where(accepted & self.after_rejection, factor.clip(max=1.0), factor)
+        factor = xp.where(accepted, clamped(grow, SHRINK, GROW), clamped(plain, SHRINK, 1.0))
+        factor = xp.where(accepted & self.after_rejection, clamped(factor, 0.0, 1.0), factor)
         factor = xp.where(finite, factor, OVERFLOW_SHRINK)
         edge = rms(new - trial, scale)
         # the last stage and the new point lie at the same clock value: their velocities differ by lambda
