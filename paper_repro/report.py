@@ -18,6 +18,7 @@ def plain_table(summary: Summary) -> str:
     lines = [_line(list(WIDTHS)), _line(["-" * width for width in WIDTHS.values()])]
     for report in summary.reports:
         seconds = f", {report.seconds:.1f} s" if report.seconds else ""
+        seconds = ", unchanged" if report.unchanged else seconds
         lines.append(f"{report.entry.name}: {report.entry.title}{seconds}")
         lines += [line for row in _rows(report) for line in _wrapped(row)]
         if report.state == "error":

@@ -182,7 +182,7 @@ def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> 
     record = strict(out / "one.json")
     assert set(record) == {
         *("name", "title", "source", "caption", "convention", "full", "seed", "claims", "notes", "versions"),
-        *("seconds", "numbers"),
+        *("inputs", "seconds", "numbers"),
     }
     assert (record["seed"], record["full"], record["name"], record["convention"]) == (3, True, "one", "sum")
     (claim,) = record["claims"]
