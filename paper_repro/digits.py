@@ -76,5 +76,7 @@ def _read(folder: Path, name: str, dimensions: int) -> np.ndarray:
     header = 4 + 4 * dimensions
     sizes = np.frombuffer(content[4:header], dtype=">u4").astype(int)
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != header + sizes.prod():
-        raise InvalidInput(f"{folder / name} is not an IDX file of bytes with {dimensions} dimension(s); fetch it again")
+        raise InvalidInput(
+            f"{folder / name} is not an IDX file of bytes with {dimensions} dimension(s); fetch it again"
+        )
     return np.frombuffer(content[header:], dtype=np.uint8).reshape(sizes)

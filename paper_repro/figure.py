@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Convention = Literal["sum", "mean", ""]
 
+AS_TAKEN = "as_taken"
+"""Entry of ``numbers`` for curves at an adaptive integrator's own steps: drawn, but not compared between runs."""
+
 
 @dataclass
 class Context:

@@ -102,9 +102,7 @@ class Training:
         if self.kinked:
             step = longer * self.coarse * self.step
             return simulate(self.objective, self.w0, t_end=t_end, method="heun", step=step, t_eval=times)
-        return simulate(
-            self.objective, self.w0, t_end=t_end, method="auto", clock=self._clock, rtol=RTOL, t_eval=times
-        )
+        return simulate(self.objective, self.w0, t_end=t_end, method="auto", clock=self._clock, rtol=RTOL, t_eval=times)
 
     @property
     def _clock(self) -> Clock:
@@ -317,7 +315,6 @@ def small_stay_small(numbers: Mapping[str, Any]) -> list[Claim]:
     ]
 
 
-
 def shares_stay(numbers: Mapping[str, Any]) -> list[Claim]:
     """No neuron grows faster in the escape than the largest of its layer: what was small stays small."""
     return [
@@ -350,7 +347,9 @@ def sparsity_increases(numbers: Mapping[str, Any]) -> list[Claim]:
 # -- data ----------------------------------------------------------------------------------------------
 
 
-def authors(ctx: Context, name: str, activation: str, reduction: Literal["sum", "mean"]) -> tuple[Objective, np.ndarray]:
+def authors(
+    ctx: Context, name: str, activation: str, reduction: Literal["sum", "mean"]
+) -> tuple[Objective, np.ndarray]:
     """Objective and initial weights (P,) of a shipped experiment."""
     data = ctx.data(name)
     matrices = [data[key] for key in sorted(key for key in data if key.startswith("W"))]

@@ -124,7 +124,9 @@ def run_figures(
             shown.start(number, report.entry.name)
             began = time.perf_counter()
             try:
-                _run_one(report, out, Context(report.entry.name, seed, full, shown.note, stop.is_set, data), stop, began)
+                _run_one(
+                    report, out, Context(report.entry.name, seed, full, shown.note, stop.is_set, data), stop, began
+                )
             except KeyboardInterrupt:
                 shown.finish("interrupted")
                 break

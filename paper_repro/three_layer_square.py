@@ -28,8 +28,8 @@ from gfsim.models.feedforward import FeedForward
 from gfsim.ncf.origin import OriginNCF
 from gfsim.objective import Objective
 from gfsim.saddles.plateaus import Plateau, find_plateaus
-from paper_repro.claims import OURS, PRINTED, THEOREM, Claim
-from paper_repro.figure import Context, Outcome
+from paper_repro.claims import PRINTED, THEOREM, Claim
+from paper_repro.figure import AS_TAKEN, Context, Outcome
 from paper_repro.origin import authors, fall_time, heat_maps
 
 ASCENT_STEPS, ASCENT_STEP = 38_690, 0.05
@@ -77,9 +77,7 @@ def ascend(ncf: OriginNCF, u: np.ndarray, steps: int) -> np.ndarray:
 
 def follow(objective: Objective, w0: np.ndarray, *, rtol: float, least: float = 1e-3) -> Route:
     """The flow until the loss is ``least`` (after the second escape), in the clock ds = |w|^5 dt."""
-    flow = simulate(
-        objective, w0, t_end=np.inf, method="auto", rtol=rtol, events=[loss_level(least)], max_steps=10_000
-    )
+    flow = simulate(objective, w0, t_end=np.inf, method="auto", rtol=rtol, events=[loss_level(least)], max_steps=10_000)
     if not flow.ok:
         raise RuntimeError(f"the flow did not pass its second escape: {flow.message}")
     resting = [p for p in find_plateaus(flow, depth=3.0) if p.loss < 0.5 * flow.loss[0]]
@@ -169,12 +167,14 @@ def run(ctx: Context) -> Outcome:
         "aligned_over_blow_up": [t / b for t, b in zip(escapes, blow_up, strict=True)],
         "aligned_exponent": float(np.polyfit(np.log(DELTAS), np.log(escapes), 1)[0]),
         "balance_drift": [after.flow.conserved_drift, plain.flow.conserved_drift],
-        "flow_time": after.from_escape,
-        "flow_loss": after.flow.loss,
-        "plain_time": plain.from_escape,
-        "plain_loss": plain.flow.loss,
-        "descent_time": t_descent - after.escape,
-        "descent_loss": loss_descent,
+        AS_TAKEN: {
+            "flow_time": after.from_escape,
+            "flow_loss": after.flow.loss,
+            "plain_time": plain.from_escape,
+            "plain_loss": plain.flow.loss,
+            "descent_time": t_descent - after.escape,
+            "descent_loss": loss_descent,
+        },
     }
     return Outcome(
         figure=_draw(ctx, model, after, plain, numbers),
@@ -198,9 +198,7 @@ def run(ctx: Context) -> Outcome:
 
 def _escape_time(objective: Objective, w0: np.ndarray) -> float:
     level = 0.75 * float(objective.value(w0))
-    flow = simulate(
-        objective, w0, t_end=np.inf, method="auto", rtol=1e-9, events=[loss_level(level)], max_steps=10_000
-    )
+    flow = simulate(objective, w0, t_end=np.inf, method="auto", rtol=1e-9, events=[loss_level(level)], max_steps=10_000)
     if not flow.ok:
         raise RuntimeError(f"the aligned flow did not escape: {flow.message}")
     return float(flow.t[-1])
@@ -302,11 +300,12 @@ def _claims(numbers: dict[str, Any]) -> list[Claim]:
 def _draw(ctx: Context, model: FeedForward, after: Route, plain: Route, numbers: dict[str, Any]) -> Any:
     fig: Any = ctx.figure(size=(10.0, 7.0))
     top, bottom = fig.subfigures(2, 1, height_ratios=[1.25, 1.0])
+    curves = numbers[AS_TAKEN]
     curve, law = top.subplots(1, 2, width_ratios=[2.3, 1.0])
-    curve.plot(numbers["plain_time"], numbers["plain_loss"], color="C2", lw=2.0, label="plain flow, no ascent")
-    curve.plot(numbers["flow_time"], numbers["flow_loss"], color="C0", lw=2.6, label="flow after the NCF ascent")
+    curve.plot(curves["plain_time"], curves["plain_loss"], color="C2", lw=2.0, label="plain flow, no ascent")
+    curve.plot(curves["flow_time"], curves["flow_loss"], color="C0", lw=2.6, label="flow after the NCF ascent")
     curve.plot(
-        numbers["descent_time"], numbers["descent_loss"], "--", color="C1", lw=1.4, label="descent after the NCF ascent"
+        curves["descent_time"], curves["descent_loss"], "--", color="C1", lw=1.4, label="descent after the NCF ascent"
     )
     places = [after.from_escape[0], *(passes(after, level) for level in numbers["printed_loss"][1:3])]
     places.append(float(after.from_escape[after.saddle.slowest]))

@@ -1,8 +1,9 @@
 """Figure 5 of [BEYOND]: a two-layer ReLU net from the authors' start to its first saddle.
 
 Their arrays (100 inputs of dimension 20, 50 hidden units, weights of scale 5e-5), their mean square loss, and their
-descent with step 2e-4, 300,000 iterations (220,000 in the quick form, which ends on the same plateau).  Degree 2 and no smoothness: several neurons escape together, each keeping
-its share, because all those that are alive on the same inputs grow at one rate; the small ones stay small.
+descent with step 2e-4, 300,000 iterations (220,000 in the quick form, which ends on the same plateau).  Degree 2 and
+no smoothness: several neurons escape together, each keeping its share, because all those that are alive on the same
+inputs grow at one rate; the small ones stay small.
 """
 
 from __future__ import annotations
