@@ -7,6 +7,7 @@ ships (500 of each digit), read from its file without importing it.
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,10 @@ def _read(folder: Path, name: str, dimensions: int) -> np.ndarray:
     else:
         raise InvalidInput(f"{folder} holds neither {name} nor {name}.gz; name the folder of MNIST's IDX files")
     header = 4 + 4 * dimensions
-    sizes = np.frombuffer(content[4:header], dtype=">u4").astype(int)
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != header + sizes.prod():
+    sizes: list[int] = []
+    if content[:4] == bytes([0, 0, 8, dimensions]) and len(content) >= header:
+        sizes = [int.from_bytes(content[k : k + 4], "big") for k in range(4, header, 4)]
+    if not sizes or len(content) != header + math.prod(sizes):
         raise InvalidInput(
             f"{folder / name} is not an IDX file of bytes with {dimensions} dimension(s); fetch it again"
         )

@@ -1,8 +1,8 @@
 """Figures 8, 16 and 17 of [BEYOND]: a four-layer ReLU net learns to tell the digits 0 and 1.
 
-MNIST images averaged from 28 x 28 to 14 x 14 pixels (196 inputs in [0, 1]), labels -1 and +1, three hidden layers of 20.
-The authors' number of images, start and step are not known; they report a loss of about 0.54 at a saddle and of about
-0.01 after the next.  Ours: the MEAN of squared errors, a Gaussian start of norm 0.5.
+MNIST images averaged from 28 x 28 to 14 x 14 pixels (196 inputs in [0, 1]), labels -1 and +1, three hidden layers of
+20.  The authors' number of images, start and step are not known; they report a loss of about 0.54 at a saddle and of
+about 0.01 after the next.  Ours: the MEAN of squared errors, a Gaussian start of norm 0.5.
 """
 
 from __future__ import annotations

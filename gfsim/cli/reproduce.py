@@ -19,10 +19,10 @@ For each NAME (all of them by default) this writes into DIR
   NAME.json            its claims, and every number that they and the picture are made of
   claims.md            the table of claims of all figures in DIR
 
-and prints the table.  A figure that is complete in DIR and whose inputs (sources, seed, form, data, versions of the
-numerical packages) have not changed is not run again.  Files are written whole or not at all; Ctrl-C keeps the figures that are
-complete and says which are missing.  An error in one figure does not stop the others: its traceback
-goes to NAME.error.txt.
+and prints the table.  A figure that is complete in DIR and whose inputs (sources, seed, form, data,
+versions of the numerical packages) have not changed is not run again.  Files are written whole or not
+at all; Ctrl-C keeps the figures that are complete and says which are missing, and the next run goes
+on with those.  An error in one figure does not stop the others: its traceback goes to NAME.error.txt.
 """
 
 EPILOG = """\
@@ -31,6 +31,7 @@ examples:
   gfsim reproduce                              all of it, in the quick form
   gfsim reproduce toy pursuit --out /tmp/figs  two of them
   gfsim reproduce pursuit --seed 7             on a draw of your own
+  gfsim reproduce four_layer_digits --full --data ~/mnist   on all of MNIST's zeros and ones
 
 exit codes: 0 only if everything ran and every claim held; 1 a claim failed or a figure is in error;
 2 wrong request; 130 interrupted.
