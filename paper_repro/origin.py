@@ -382,6 +382,7 @@ class Recipe:
     samples: int = 100
     inputs: int = 20
     rms: float = 2.0
+    notes: tuple[str, ...] = ()
 
     def problem(self) -> Objective:
         rng = np.random.default_rng(self.data_seed)
@@ -419,6 +420,7 @@ class Recipe:
                 f"{self.start_norm(ctx):g}.",
             ),
             convention=self.reduction,
+            notes=self.notes,
         )
 
 
