@@ -2,11 +2,12 @@
 
     python -m paper_repro.gallery figures out/figures
 
-compares every NAME.json of the second folder with that of the first.  Claims must be the same and hold or fail alike.
-Numbers must agree to :data:`RTOL` of the largest of their list, or to :data:`ATOL`, below which they are rounding on
-whatever machine they come from; counts of evaluations and steps to :data:`COUNTS`, since one rejected step more is no
-change of a result.  What an adaptive integrator recorded at steps of its own choice is kept under
-:data:`paper_repro.figure.AS_TAKEN` and not compared: the same curve may be sampled elsewhere.
+compares every NAME.json of the second folder with that of the first; a figure in error there does not agree.
+Claims must be the same and hold or fail alike.  Numbers must agree to :data:`RTOL` of the largest of their list, or to
+:data:`ATOL`, below which they are rounding on whatever machine they come from; counts of evaluations and steps to
+:data:`COUNTS`, since one rejected step more is no change of a result.  What an adaptive integrator recorded at steps
+of its own choice is kept under :data:`paper_repro.figure.AS_TAKEN` and not compared: the same curve may be sampled
+elsewhere.
 """
 
 from __future__ import annotations
@@ -91,10 +92,13 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     committed, fresh = map(Path, arguments)
     records = sorted(fresh.glob("*.json"))
-    if not records:
+    errors = sorted(fresh.glob("*.error.txt"))
+    if not records and not errors:
         print(f"{fresh} holds no figure to compare; make some with gfsim reproduce --out {fresh}", file=sys.stderr)
         return 2
-    worst = 0
+    worst = int(bool(errors))
+    for path in errors:
+        print(f"{path.name.removesuffix('.error.txt')}: DIFFERS\n  it is in error: see {path}")
     for path in records:
         twin = committed / path.name
         found = [f"not in {committed}"]

@@ -122,6 +122,8 @@ class TestGallery:
         assert gallery.main([str(old), str(new)]) == 0
         assert "f: agrees" in capsys.readouterr().out
         assert gallery.main([str(old)]) == 2
+        (new / "g.error.txt").write_text("Traceback")
+        assert gallery.main([str(old), str(new)]) == 1  # a figure that failed to run is no figure that agrees
 
 
 def write_idx(path: Path, array: np.ndarray, *, zipped: bool = False) -> None:
