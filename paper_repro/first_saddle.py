@@ -44,6 +44,9 @@ PRINTED_LOSSES = {
 }
 """Iteration -> loss, as printed in the authors' public notebooks (float32 arithmetic there)."""
 
+FLOOR = (220_000, 2.7e-9)
+"""Iteration from which the authors print this loss: the floor of float32 arithmetic, below which float64 goes on."""
+
 COMPARED = 150_000
 """Up to here the flow is held against the printed losses to 1e-3."""
 
@@ -86,6 +89,7 @@ def run(ctx: Context) -> Outcome:
                 np.arange(190_000, 206_000, 100),
                 SNAPSHOTS,
                 list(PRINTED_LOSSES),
+                [FLOOR[0]],
             ]
         )
     )
@@ -121,6 +125,7 @@ def run(ctx: Context) -> Outcome:
         "relative_difference": relative,
         "relative_difference_early": relative[early],
         "relative_difference_late": relative[~early],
+        "loss_at_floor": result.loss[row[FLOOR[0]]],
         "descent_iteration": steps,
         "descent_loss": descended.loss,
         "descent_at_printed": of_descent,
@@ -164,6 +169,13 @@ def run(ctx: Context) -> Outcome:
             descent_relative[~early],
             6e-3,
             of="descent_difference_late",
+            source=PRINTED,
+        ),
+        Claim.at_most(
+            "loss of the flow at iteration 220k, where the authors' float32 run has come to its floor",
+            numbers["loss_at_floor"],
+            FLOOR[1],
+            of="loss_at_floor",
             source=PRINTED,
         ),
         Claim.equal(
@@ -249,6 +261,15 @@ def _draw(
         ms=8,
         mew=1.6,
         label="printed by the authors",
+    )
+    curve.semilogy(FLOOR[0] / 1000, FLOOR[1], "x", color="k", ms=8, mew=1.6)
+    curve.annotate(
+        "printed: the floor of float32",
+        (FLOOR[0] / 1000, FLOOR[1]),
+        xytext=(0, 9),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8.5,
     )
     shown = [row[SNAPSHOTS[0]], row[SNAPSHOTS[1]], plateau_rows[1]]
     curve.semilogy(thousands[shown], np.maximum(result.loss[shown], 1e-14), "o", color="k", ms=5, label="shown below")

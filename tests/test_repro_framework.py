@@ -529,6 +529,19 @@ class TestUnchangedFigures:
         assert self.runs(tmp_path) == 1
 
 
+def test_a_figure_is_given_the_users_folder_of_data(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    """And runs again when a file in it changes."""
+    source = drawing().replace('"x": x', '"x": x, "files": sorted(p.name for p in ctx.data_folder.iterdir())')
+    entries, data = figures(one=source), tmp_path / "data"
+    data.mkdir()
+    for expected in (["a"], ["a", "b"]):
+        (data / expected[-1]).write_text("")
+        summary = go(entries, tmp_path / "out", data=data)
+        assert not summary.reports[0].unchanged
+        assert strict(tmp_path / "out/one.json")["numbers"]["files"] == expected
+    assert go(entries, tmp_path / "out", data=data).reports[0].unchanged
+
+
 def test_a_figure_whose_claim_fails_says_so_in_red() -> None:
     def drawn(bound: float) -> Any:
         fig, _ = Context("f").subplots()
