@@ -107,7 +107,7 @@ def mark_failures(figure: Figure, claims: Sequence[Claim]) -> None:
     lines = [f"NOT HELD: {claim.name}: {show(claim.measured)}, expected {show(claim.expected)}" for claim in failed]
     columns = int(figure.get_size_inches()[0] * 13)
     text = "\n".join(piece for line in lines for piece in textwrap.wrap(line, columns, subsequent_indent="    "))
-    figure.suptitle(text, color=FAILED, fontsize=9, ha="left", x=0.01, weight="bold")
+    figure.suptitle(text, color=FAILED, fontsize=9, ha="left", x=0.01, weight="bold", parse_math=False)
 
 
 def load_data(name: str) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import ast
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -79,13 +80,16 @@ def path_of_package(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _imports(text: str) -> Iterator[str]:
+@lru_cache(maxsize=512)
+def _imports(text: str) -> tuple[str, ...]:
     """Names that may be modules; a name that is none is simply not found."""
+    names: list[str] = []
     for node in _walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:

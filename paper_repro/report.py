@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -44,7 +45,7 @@ def _section(report: Report) -> list[str]:
         return [*lines, f"**Missing**: the run was interrupted before this figure was complete{kept}."]
     if report.state == "error":
         return [*lines, f"**Error**: {_cell(report.problem)} The traceback is in `{entry.name}.error.txt`."]
-    lines += [f"![{entry.title}]({entry.name}.png)", ""]
+    lines += [f"![{entry.title}]({entry.name}.png)", "", _paragraph(report.caption), ""]
     lines += ["| claim | expected | measured | from | holds |", "|---|---|---|---|---|"]
     lines += [
         f"| {_cell(c.name)} | {_cell(show(c.expected))} | {_cell(show(c.measured))} | {_cell(c.source)} "
@@ -99,6 +100,11 @@ def _wrapped(row: tuple[str, ...]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return "  ".join(text.ljust(width) for text, width in zip(cells, WIDTHS.values(), strict=True)).rstrip()
+
+
+def _paragraph(text: str) -> str:
+    """Text that Markdown shows as it is: no emphasis, no tags, no table."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text.replace("\n", " "))
 
 
 def _cell(text: str) -> str:

@@ -49,6 +49,8 @@ class Report:
         One line: what went wrong, for a figure in error; for a missing one, what its files are if there are any.
     notes : sequence of str
         What the figure has to say beyond its claims.
+    caption : str
+        The full set-up; empty unless complete.
     inputs : str
         Fingerprint of what it was computed from; empty if that is not known.
     unchanged : bool
@@ -63,6 +65,7 @@ class Report:
     seconds: float = 0.0
     problem: str = ""
     notes: Sequence[str] = ()
+    caption: str = ""
     inputs: str = ""
     unchanged: bool = False
 
@@ -162,7 +165,7 @@ def _look_back(report: Report, out: OutputDirectory, data: Path | None, again: b
     pictures = [out / f"{report.entry.name}.{kind}" for kind in ("png", "svg")]
     if not again and report.inputs and earlier.inputs == report.inputs and all(map(os.path.isfile, pictures)):
         report.state, report.claims, report.unchanged = "complete", earlier.claims, True
-        report.seconds, report.notes = earlier.seconds, earlier.notes
+        report.seconds, report.notes, report.caption = earlier.seconds, earlier.notes, earlier.caption
         return 0.0
     return earlier.seconds if earlier.full == report.full else None
 
@@ -192,7 +195,8 @@ def _run_one(report: Report, out: OutputDirectory, ctx: Context, stop: Stop, beg
             {f"{name}.png": pictures["png"], f"{name}.svg": pictures["svg"], f"{name}.json": dumps(record).encode()}
         )
         out.remove(f"{name}.error.txt")
-        report.state, report.claims, report.seconds, report.notes = "complete", claims, seconds, outcome.notes
+        report.state, report.claims, report.seconds = "complete", claims, seconds
+        report.notes, report.caption = outcome.notes, outcome.caption
 
 
 def earlier_report(entry: Entry, out: OutputDirectory) -> Report | None:
@@ -208,6 +212,7 @@ def earlier_report(entry: Entry, out: OutputDirectory) -> Report | None:
             claims=[Claim.from_json(claim) for claim in record["claims"]],
             seconds=float(record["seconds"]),
             notes=[str(note) for note in record["notes"]],
+            caption=str(record["caption"]),
             inputs=str(record.get("inputs", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -178,6 +178,7 @@ def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> 
     summary = go(entries, out, seed=3, full=True)
     assert summary.ok
     assert summary.exit_code == 0
+    assert report.markdown(summary).count("\n\nFive points.\n\n") == 2
     assert names(out) == {f"{n}.{e}" for n in ("one", "two") for e in ("png", "svg", "json")}
     record = strict(out / "one.json")
     assert set(record) == {
@@ -415,6 +416,12 @@ def test_the_table_keeps_figures_of_earlier_runs(figures: Callable[..., list[Ent
     assert "**NO**" in text
     (out / "one.json").write_text("{}")
     assert earlier_report(one, out) is None
+
+
+def test_captions_are_shown_as_they_are(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    source = drawing().replace("Five points.", "|W_1| of *five* <points>")
+    text = report.markdown(go(figures(one=source), tmp_path / "out"))
+    assert r"\|W\_1\| of \*five\* \<points\>" in text
 
 
 def test_long_claims_are_wrapped_not_cut(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
