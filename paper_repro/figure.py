@@ -104,7 +104,7 @@ def mark_failures(figure: Figure, claims: Sequence[Claim]) -> None:
     failed = [claim for claim in claims if not claim.holds]
     if not failed:
         return
-    lines = [f"NOT HELD: {claim.name}: {show(claim.measured)}, expected {show(claim.expected)}" for claim in failed]
+    lines = [f"NOT HELD: {c.name}: {show(c.measured, digits=c.digits)}, expected {show(c.expected)}" for c in failed]
     columns = int(figure.get_size_inches()[0] * 13)
     text = "\n".join(piece for line in lines for piece in textwrap.wrap(line, columns, subsequent_indent="    "))
     figure.suptitle(text, color=FAILED, fontsize=9, ha="left", x=0.01, weight="bold", parse_math=False)

@@ -48,8 +48,8 @@ def _section(report: Report) -> list[str]:
     lines += [f"![{entry.title}]({entry.name}.png)", "", _paragraph(report.caption), ""]
     lines += ["| claim | expected | measured | from | holds |", "|---|---|---|---|---|"]
     lines += [
-        f"| {_cell(c.name)} | {_cell(show(c.expected))} | {_cell(show(c.measured))} | {_cell(c.source)} "
-        f"| {'yes' if c.holds else '**NO**'} |"
+        f"| {_cell(c.name)} | {_cell(show(c.expected))} | {_cell(show(c.measured, digits=c.digits))} "
+        f"| {_cell(c.source)} | {'yes' if c.holds else '**NO**'} |"
         for c in report.claims
     ]
     if report.notes:
@@ -85,7 +85,12 @@ def _rows(report: Report) -> Iterator[tuple[str, str, str, str]]:
         kept = f" ({report.problem})" if report.problem else ""
         yield f"interrupted before it was complete{kept}", "", "", "MISSING"
     for claim in report.claims:
-        yield claim.name, show(claim.expected), show(claim.measured), "yes" if claim.holds else "NO"
+        yield (
+            claim.name,
+            show(claim.expected),
+            show(claim.measured, digits=claim.digits),
+            "yes" if claim.holds else "NO",
+        )
 
 
 def _wrapped(row: tuple[str, ...]) -> list[str]:

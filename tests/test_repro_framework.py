@@ -26,7 +26,7 @@ from gfsim.errors import InvalidInput, OutputError, UnknownName
 from gfsim.jsonable import dumps, to_jsonable
 from gfsim.output import OutputDirectory
 from paper_repro import registry, report
-from paper_repro.claims import Claim, check_basis
+from paper_repro.claims import Claim, check_basis, show
 from paper_repro.figure import FAILED, Context, load_data, mark_failures
 from paper_repro.progress import Progress, spoken
 from paper_repro.registry import Entry
@@ -150,6 +150,15 @@ def test_equal_compares_nested_lists_exactly() -> None:
     assert Claim.equal("c", widths, [[1, 1], [2, 1]], of="n").holds
     assert not Claim.equal("c", widths, [[1, 1], [2, 2]], of="n").holds
     assert Claim.equal("c", widths, [[1, 1], [2, 1]], of="n").to_json()["expected"] == [[1, 1], [2, 1]]
+
+
+def test_a_table_shows_the_digits_that_decide() -> None:
+    claim = Claim.close("c", 388.9445271, 388.94453, atol=5e-6, of="n")
+    assert claim.expected == "388.94453 ± 5e-06"
+    assert show(claim.measured, digits=claim.digits) == "388.944527"
+    assert Claim.close("c", 1.0, 0.54, atol=0.1, of="n").digits == 4
+    assert Claim.close("c", [1.0, 2.0], [0.0, 2.0], rtol=1e-3, of="n").digits == 4
+    assert Claim.at_most("c", 1.23456789, 2.0, of="n").digits == 4
 
 
 # -- JSON --------------------------------------------------------------------------------------------
