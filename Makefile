@@ -15,7 +15,7 @@ export MPLBACKEND := Agg
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce gallery pictures test slow bench lint format docs wheel clean distclean
+.PHONY: help setup reproduce gallery gallery-check pictures test slow bench lint format docs wheel clean distclean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ reproduce: $(READY)
 ## gallery    render the committed gallery in figures/
 gallery: $(READY)
 	$(BIN)/gfsim reproduce --out figures
+
+## gallery-check  run the quick figures (ARGS="toy ..." some of them) and compare them with figures/
+gallery-check: $(READY)
+	$(BIN)/gfsim reproduce $(ARGS) --out out/gallery || test $$? -eq 1  # what fails may fail in figures/ too
+	$(BIN)/python -m paper_repro.gallery figures out/gallery
 
 ## pictures   draw the pictures of docs/checks.md, one a statement, into docs/checks
 pictures: $(READY)

@@ -126,6 +126,17 @@ class Claim:
         return compare(self.measured, self.relation, self.bound, rtol=self.rtol, atol=self.atol)
 
     @property
+    def digits(self) -> int:
+        """Significant digits that a table must show: enough to see the margin of ``close``."""
+        if self.relation != "close":
+            return 4
+        bound = np.abs(_numeric(self.bound, "bound"))
+        bound = bound[bound > 0]
+        with np.errstate(over="ignore"):
+            relative = float((self.rtol + self.atol / bound).min(initial=1.0))
+        return max(4, min(math.ceil(-math.log10(max(relative, 1e-12))) + 1, 12))
+
+    @property
     def expected(self) -> Json:
         """The rule in words, e.g. ``"<= 1e-06"``; the plain value for ``==``."""
         if self.relation == "==":
@@ -134,7 +145,7 @@ class Claim:
             return " .. ".join(map(show, np.ravel(np.asarray(self.bound)).tolist()))
         if self.relation == "close":
             margins = [f"± {100 * self.rtol:.3g}%"] * bool(self.rtol) + [f"± {self.atol:.3g}"] * bool(self.atol)
-            return " ".join([show(self.bound, limit=24), *margins])
+            return " ".join([show(self.bound, limit=24, digits=self.digits), *margins])
         return f"{self.relation} {show(self.bound)}"
 
     def to_json(self) -> dict[str, Json]:
@@ -206,16 +217,16 @@ def check_basis(claims: Sequence[Claim], numbers: Mapping[str, object]) -> None:
                 node = node[part]
 
 
-def show(value: Json, *, limit: int = 48) -> str:
-    """A value for a table: 4 significant digits, long lists of numbers as their range."""
+def show(value: Json, *, limit: int = 48, digits: int = 4) -> str:
+    """A value for a table: ``digits`` significant digits, long lists of numbers as their range."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, list):
-        text = "[" + ", ".join(show(v, limit=10**9) for v in value) + "]"
+        text = "[" + ", ".join(show(v, limit=10**9, digits=digits) for v in value) + "]"
         if len(text) > limit and all(isinstance(v, (int, float)) for v in value):
-            low, high = show(min(value)), show(max(value))
+            low, high = show(min(value), digits=digits), show(max(value), digits=digits)
             return f"{len(value)} values: {low}" if low == high else f"{len(value)} values in {low} .. {high}"
         return text if len(text) <= 4 * limit else text[: 4 * limit - 3] + "..."
     return str(value)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gfsim.errors import unknown_name
-from paper_repro.claims import Claim
+from paper_repro.claims import Claim, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Convention = Literal["sum", "mean", ""]
+
+AS_TAKEN = "as_taken"
+"""Entry of ``numbers`` for curves at an adaptive integrator's own steps: drawn, but not compared between runs."""
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Context:
         Takes one line for the progress display.
     stopping : callable
         Whether the user has asked to stop.
+    data_folder : Path or None
+        The user's own copies of data sets, if they gave a folder.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Context:
     full: bool = False
     report: Callable[[str], None] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
+    data_folder: Path | None = None
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
         """A generator of its own for each purpose, fixed by seed, figure name and purpose."""
@@ -85,6 +93,21 @@ class Outcome:
     caption: str
     convention: Convention = ""
     notes: Sequence[str] = field(default=())
+
+
+FAILED = "#b00020"
+"""The red of a claim that does not hold."""
+
+
+def mark_failures(figure: Figure, claims: Sequence[Claim]) -> None:
+    """Write the claims that do not hold over the figure, in red: it must not be mistaken for one that agrees."""
+    failed = [claim for claim in claims if not claim.holds]
+    if not failed:
+        return
+    lines = [f"NOT HELD: {c.name}: {show(c.measured, digits=c.digits)}, expected {show(c.expected)}" for c in failed]
+    columns = int(figure.get_size_inches()[0] * 13)
+    text = "\n".join(piece for line in lines for piece in textwrap.wrap(line, columns, subsequent_indent="    "))
+    figure.suptitle(text, color=FAILED, fontsize=9, ha="left", x=0.01, weight="bold", parse_math=False)
 
 
 def load_data(name: str) -> dict[str, np.ndarray]:

@@ -45,6 +45,57 @@ FIGURES: tuple[Entry, ...] = (
         f"{BEYOND}, Figures 1 and 14",
     ),
     Entry(
+        "three_layer_square",
+        "paper_repro.three_layer_square",
+        "Three-layer square net, with the NCF ascent and without",
+        f"{BEYOND}, Figures 4 and 15",
+    ),
+    Entry(
+        "two_layer_relu", "paper_repro.two_layer_relu", "Two-layer ReLU net to its first saddle", f"{BEYOND}, Figure 5"
+    ),
+    Entry(
+        "three_layer_relu",
+        "paper_repro.three_layer_relu",
+        "Three-layer ReLU net to its first saddle",
+        f"{BEYOND}, Figure 6",
+    ),
+    Entry(
+        "four_layer_relu",
+        "paper_repro.four_layer_relu",
+        "Four-layer ReLU net to its first saddle",
+        f"{BEYOND}, Figure 7",
+    ),
+    Entry(
+        "four_layer_digits",
+        "paper_repro.four_layer_digits",
+        "Four-layer ReLU net on the digits 0 and 1",
+        f"{BEYOND}, Figures 8, 16 and 17",
+    ),
+    Entry(
+        "two_layer_tanh", "paper_repro.two_layer_tanh", "Two-layer tanh net to its first saddle", f"{BEYOND}, Figure 9"
+    ),
+    Entry(
+        "three_layer_tanh",
+        "paper_repro.three_layer_tanh",
+        "Three-layer tanh net to its first saddle",
+        f"{BEYOND}, Figure 10",
+    ),
+    Entry(
+        "four_layer_tanh",
+        "paper_repro.four_layer_tanh",
+        "Four-layer tanh net to its first saddle",
+        f"{BEYOND}, Figure 11",
+    ),
+    Entry(
+        "two_layer_gelu", "paper_repro.two_layer_gelu", "Two-layer GELU net to its first saddle", f"{BEYOND}, Figure 12"
+    ),
+    Entry(
+        "three_layer_gelu",
+        "paper_repro.three_layer_gelu",
+        "Three-layer GELU net to its first saddle",
+        f"{BEYOND}, Figure 13",
+    ),
+    Entry(
         "saddle_directions",
         "paper_repro.saddle_directions",
         "Directions of the small weights near a sparse saddle",

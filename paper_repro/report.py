@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -18,6 +19,7 @@ def plain_table(summary: Summary) -> str:
     lines = [_line(list(WIDTHS)), _line(["-" * width for width in WIDTHS.values()])]
     for report in summary.reports:
         seconds = f", {report.seconds:.1f} s" if report.seconds else ""
+        seconds = ", unchanged" if report.unchanged else seconds
         lines.append(f"{report.entry.name}: {report.entry.title}{seconds}")
         lines += [line for row in _rows(report) for line in _wrapped(row)]
         if report.state == "error":
@@ -43,11 +45,11 @@ def _section(report: Report) -> list[str]:
         return [*lines, f"**Missing**: the run was interrupted before this figure was complete{kept}."]
     if report.state == "error":
         return [*lines, f"**Error**: {_cell(report.problem)} The traceback is in `{entry.name}.error.txt`."]
-    lines += [f"![{entry.title}]({entry.name}.png)", ""]
+    lines += [f"![{entry.title}]({entry.name}.png)", "", _paragraph(report.caption), ""]
     lines += ["| claim | expected | measured | from | holds |", "|---|---|---|---|---|"]
     lines += [
-        f"| {_cell(c.name)} | {_cell(show(c.expected))} | {_cell(show(c.measured))} | {_cell(c.source)} "
-        f"| {'yes' if c.holds else '**NO**'} |"
+        f"| {_cell(c.name)} | {_cell(show(c.expected))} | {_cell(show(c.measured, digits=c.digits))} "
+        f"| {_cell(c.source)} | {'yes' if c.holds else '**NO**'} |"
         for c in report.claims
     ]
     if report.notes:
@@ -83,7 +85,12 @@ def _rows(report: Report) -> Iterator[tuple[str, str, str, str]]:
         kept = f" ({report.problem})" if report.problem else ""
         yield f"interrupted before it was complete{kept}", "", "", "MISSING"
     for claim in report.claims:
-        yield claim.name, show(claim.expected), show(claim.measured), "yes" if claim.holds else "NO"
+        yield (
+            claim.name,
+            show(claim.expected),
+            show(claim.measured, digits=claim.digits),
+            "yes" if claim.holds else "NO",
+        )
 
 
 def _wrapped(row: tuple[str, ...]) -> list[str]:
@@ -98,6 +105,11 @@ def _wrapped(row: tuple[str, ...]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return "  ".join(text.ljust(width) for text, width in zip(cells, WIDTHS.values(), strict=True)).rstrip()
+
+
+def _paragraph(text: str) -> str:
+    """Text that Markdown shows as it is: no emphasis, no tags, no table."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text.replace("\n", " "))
 
 
 def _cell(text: str) -> str:

@@ -1,13 +1,19 @@
-"""Run figures one after the other, keep what is finished, and say what is not."""
+"""Run figures one after the other, keep what is finished, and say what is not.
+
+A figure that is complete in the output folder and whose inputs have not changed (:mod:`paper_repro.inputs`) is not
+run again, so a run that was cut off goes on where it stopped.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gfsim.errors import GfsimError, OutputError
@@ -16,7 +22,8 @@ from gfsim.jsonable import Json, dumps
 from gfsim.output import OutputDirectory, rendered
 from gfsim.provenance import versions
 from paper_repro.claims import Claim, check_basis
-from paper_repro.figure import Context, Outcome, styled
+from paper_repro.figure import Context, Outcome, mark_failures, styled
+from paper_repro.inputs import fingerprint
 from paper_repro.progress import Progress
 from paper_repro.registry import Entry
 
@@ -42,6 +49,12 @@ class Report:
         One line: what went wrong, for a figure in error; for a missing one, what its files are if there are any.
     notes : sequence of str
         What the figure has to say beyond its claims.
+    caption : str
+        The full set-up; empty unless complete.
+    inputs : str
+        Fingerprint of what it was computed from; empty if that is not known.
+    unchanged : bool
+        Whether it was found complete, with the same inputs, and not run again.
     """
 
     entry: Entry
@@ -52,6 +65,9 @@ class Report:
     seconds: float = 0.0
     problem: str = ""
     notes: Sequence[str] = ()
+    caption: str = ""
+    inputs: str = ""
+    unchanged: bool = False
 
     @property
     def ok(self) -> bool:
@@ -83,22 +99,37 @@ def run_figures(
     *,
     seed: int = 0,
     full: bool = False,
+    data: Path | None = None,
+    again: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Run the figures and write NAME.png, NAME.svg and NAME.json for each into ``out``.
 
     An exception loses one figure; Ctrl-C ends the run and keeps the figures that are complete.
+
+    Parameters
+    ----------
+    data : Path, optional
+        The user's folder of data sets, for the figures that take one.
+    again : bool
+        Run figures even if nothing that they are computed from has changed.
     """
     shown = Progress(len(entries)) if progress is None else progress
     summary = Summary([Report(entry, seed, full) for entry in entries], seed, full)
     for report in summary.reports:
         _clear_incomplete(out, report.entry.name)
     with interruptible() as stop:
+        shown.expect([_look_back(report, out, data, again) for report in summary.reports])
         for number, report in enumerate(summary.reports, start=1):
+            if report.unchanged:
+                shown.skip(number, report.entry.name, f"unchanged: {_held(report)}")
+                continue
             shown.start(number, report.entry.name)
             began = time.perf_counter()
             try:
-                _run_one(report, out, summary, shown, stop, began)
+                _run_one(
+                    report, out, Context(report.entry.name, seed, full, shown.note, stop.is_set, data), stop, began
+                )
             except KeyboardInterrupt:
                 shown.finish("interrupted")
                 break
@@ -112,8 +143,7 @@ def run_figures(
                     _record_error(report, out, exc)
                 shown.finish("ERROR")
             else:
-                held = sum(claim.holds for claim in report.claims)
-                shown.finish(f"{held} of {len(report.claims)} claims hold")
+                shown.finish(_held(report))
             if stop.is_set():  # asked for while files were being written
                 break
     for report in summary.reports:
@@ -124,9 +154,28 @@ def run_figures(
     return summary
 
 
-def _run_one(report: Report, out: OutputDirectory, summary: Summary, shown: Progress, stop: Stop, began: float) -> None:
+def _look_back(report: Report, out: OutputDirectory, data: Path | None, again: bool) -> float | None:
+    """Take over an earlier run of the same inputs; else how long the last one of this form took, if there is one."""
+    # a module that cannot even be read is an error of that figure, which running it will show
+    with contextlib.suppress(OSError, SyntaxError, GfsimError):
+        report.inputs = fingerprint(report.entry.module, seed=report.seed, full=report.full, data=data)
+    earlier = earlier_report(report.entry, out)
+    if earlier is None:
+        return None
+    pictures = [out / f"{report.entry.name}.{kind}" for kind in ("png", "svg")]
+    if not again and report.inputs and earlier.inputs == report.inputs and all(map(os.path.isfile, pictures)):
+        report.state, report.claims, report.unchanged = "complete", earlier.claims, True
+        report.seconds, report.notes, report.caption = earlier.seconds, earlier.notes, earlier.caption
+        return 0.0
+    return earlier.seconds if earlier.full == report.full else None
+
+
+def _held(report: Report) -> str:
+    return f"{sum(claim.holds for claim in report.claims)} of {len(report.claims)} claims hold"
+
+
+def _run_one(report: Report, out: OutputDirectory, ctx: Context, stop: Stop, began: float) -> None:
     entry = report.entry
-    ctx = Context(entry.name, summary.seed, summary.full, shown.note, stop.is_set)
     with styled():
         outcome = entry.load()(ctx)
         if stop.is_set():
@@ -134,10 +183,11 @@ def _run_one(report: Report, out: OutputDirectory, summary: Summary, shown: Prog
             raise KeyboardInterrupt
         claims = list(outcome.claims)
         check_basis(claims, outcome.numbers)
-        shown.note("drawing")
+        ctx.note("drawing")
+        mark_failures(outcome.figure, claims)
         pictures = _pictures(outcome)
     seconds = time.perf_counter() - began
-    record = figure_record(entry, outcome, claims, seed=summary.seed, full=summary.full, seconds=seconds)
+    record = figure_record(entry, outcome, claims, ctx, inputs=report.inputs, seconds=seconds)
     name = entry.name
     with stop.held():
         # the JSON file comes last: where it is, the figure is complete
@@ -145,7 +195,8 @@ def _run_one(report: Report, out: OutputDirectory, summary: Summary, shown: Prog
             {f"{name}.png": pictures["png"], f"{name}.svg": pictures["svg"], f"{name}.json": dumps(record).encode()}
         )
         out.remove(f"{name}.error.txt")
-        report.state, report.claims, report.seconds, report.notes = "complete", claims, seconds, outcome.notes
+        report.state, report.claims, report.seconds = "complete", claims, seconds
+        report.notes, report.caption = outcome.notes, outcome.caption
 
 
 def earlier_report(entry: Entry, out: OutputDirectory) -> Report | None:
@@ -161,13 +212,15 @@ def earlier_report(entry: Entry, out: OutputDirectory) -> Report | None:
             claims=[Claim.from_json(claim) for claim in record["claims"]],
             seconds=float(record["seconds"]),
             notes=[str(note) for note in record["notes"]],
+            caption=str(record["caption"]),
+            inputs=str(record.get("inputs", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, or written by something else
 
 
 def figure_record(
-    entry: Entry, outcome: Outcome, claims: Sequence[Claim], *, seed: int, full: bool, seconds: float
+    entry: Entry, outcome: Outcome, claims: Sequence[Claim], ctx: Context, *, inputs: str, seconds: float
 ) -> dict[str, Any]:
     """What NAME.json holds."""
     claim_rows: list[Json] = [claim.to_json() for claim in claims]
@@ -177,8 +230,9 @@ def figure_record(
         "source": entry.source,
         "caption": outcome.caption,
         "convention": outcome.convention,
-        "full": full,
-        "seed": seed,
+        "full": ctx.full,
+        "seed": ctx.seed,
+        "inputs": inputs,
         "claims": claim_rows,
         "notes": list(outcome.notes),
         "versions": versions(),

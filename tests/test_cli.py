@@ -190,6 +190,11 @@ def test_reproduce_lists_runs_and_reports(capsys: pytest.CaptureFixture[str], tm
     assert "1 of 1 claims hold" in out
     assert "[1/1] quick" in err
     assert {p.name for p in folder.iterdir()} == {"quick.png", "quick.svg", "quick.json", "claims.md"}
+    _, out, err = run(capsys, "reproduce", "quick", "--out", folder, "--seed", 5)
+    assert "unchanged" in out
+    assert "unchanged: 1 of 1 claims hold" in err
+    _, out, err = run(capsys, "reproduce", "quick", "--out", folder, "--seed", 5, "--again")
+    assert "unchanged" not in out + err
     code, out, _ = run(capsys, "reproduce", "quick", "--out", folder, "--seed", 6)
     assert code == 1
     assert json.loads((folder / "quick.json").read_text())["claims"][0]["holds"] is False
@@ -204,6 +209,7 @@ def test_reproduce_refuses_a_bad_directory_before_it_computes(
     file.write_text("")
     assert "is a file" in refused(capsys, "reproduce", "slow", "--out", file)
     assert "cannot write" in refused(capsys, "reproduce", "slow", "--out", "/proc/self")
+    assert "no such folder" in refused(capsys, "reproduce", "slow", "--data", file)
 
 
 def test_an_unavailable_figure_is_said_and_does_not_break_the_list(

@@ -26,9 +26,9 @@ from gfsim.errors import InvalidInput, OutputError, UnknownName
 from gfsim.jsonable import dumps, to_jsonable
 from gfsim.output import OutputDirectory
 from paper_repro import registry, report
-from paper_repro.claims import Claim, check_basis
-from paper_repro.figure import Context, load_data
-from paper_repro.progress import Progress
+from paper_repro.claims import Claim, check_basis, show
+from paper_repro.figure import FAILED, Context, load_data, mark_failures
+from paper_repro.progress import Progress, spoken
 from paper_repro.registry import Entry
 from paper_repro.runner import Summary, earlier_report, run_figures
 
@@ -152,6 +152,15 @@ def test_equal_compares_nested_lists_exactly() -> None:
     assert Claim.equal("c", widths, [[1, 1], [2, 1]], of="n").to_json()["expected"] == [[1, 1], [2, 1]]
 
 
+def test_a_table_shows_the_digits_that_decide() -> None:
+    claim = Claim.close("c", 388.9445271, 388.94453, atol=5e-6, of="n")
+    assert claim.expected == "388.94453 ± 5e-06"
+    assert show(claim.measured, digits=claim.digits) == "388.944527"
+    assert Claim.close("c", 1.0, 0.54, atol=0.1, of="n").digits == 4
+    assert Claim.close("c", [1.0, 2.0], [0.0, 2.0], rtol=1e-3, of="n").digits == 4
+    assert Claim.at_most("c", 1.23456789, 2.0, of="n").digits == 4
+
+
 # -- JSON --------------------------------------------------------------------------------------------
 
 
@@ -178,11 +187,12 @@ def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> 
     summary = go(entries, out, seed=3, full=True)
     assert summary.ok
     assert summary.exit_code == 0
+    assert report.markdown(summary).count("\n\nFive points.\n\n") == 2
     assert names(out) == {f"{n}.{e}" for n in ("one", "two") for e in ("png", "svg", "json")}
     record = strict(out / "one.json")
     assert set(record) == {
         *("name", "title", "source", "caption", "convention", "full", "seed", "claims", "notes", "versions"),
-        *("seconds", "numbers"),
+        *("inputs", "seconds", "numbers"),
     }
     assert (record["seed"], record["full"], record["name"], record["convention"]) == (3, True, "one", "sum")
     (claim,) = record["claims"]
@@ -417,6 +427,12 @@ def test_the_table_keeps_figures_of_earlier_runs(figures: Callable[..., list[Ent
     assert earlier_report(one, out) is None
 
 
+def test_captions_are_shown_as_they_are(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    source = drawing().replace("Five points.", "|W_1| of *five* <points>")
+    text = report.markdown(go(figures(one=source), tmp_path / "out"))
+    assert r"\|W\_1\| of \*five\* \<points\>" in text
+
+
 def test_long_claims_are_wrapped_not_cut(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
     words = " ".join(f"word{k}" for k in range(30))
     source = drawing().replace("largest point", words)
@@ -426,9 +442,9 @@ def test_long_claims_are_wrapped_not_cut(figures: Callable[..., list[Entry]], tm
 
 
 def test_figures_are_selected_by_name_in_registry_order() -> None:
-    assert [e.name for e in registry.select([])] == [
-        *("toy", "first_saddle", "saddle_directions", "after_saddle", "pursuit"),
-    ]
+    everything = [e.name for e in registry.select([])]
+    assert everything == [e.name for e in registry.FIGURES]
+    assert len(set(everything)) == len(everything)
     assert [e.name for e in registry.select(["pursuit", "toy", "toy"])] == ["toy", "pursuit"]
     with pytest.raises(UnknownName, match="Did you mean 'first_saddle'"):
         registry.select(["first_sadle"])
@@ -447,6 +463,123 @@ def test_shipped_data_are_the_published_experiments() -> None:
     assert np.sum((out - relu["y"]) ** 2) == pytest.approx(191.11114, abs=5e-6)
     with pytest.raises(UnknownName, match="three_layer_relu"):
         load_data("three_layer_rel")
+
+
+# -- runs that have less to do -----------------------------------------------------------------------------
+
+COUNTING = drawing().replace(
+    'ctx.note("drawing points")', 'with open(r"LOG", "a") as log:\n        log.write("run\\n")'
+)
+
+
+class TestUnchangedFigures:
+    """A figure is run again exactly when something that it is computed from has changed."""
+
+    @pytest.fixture
+    def one(self, figures: Callable[..., list[Entry]], tmp_path: Path) -> list[Entry]:
+        return figures(one=COUNTING.replace("LOG", str(tmp_path / "log")))
+
+    @staticmethod
+    def runs(tmp_path: Path) -> int:
+        return len((tmp_path / "log").read_text().splitlines())
+
+    def test_it_is_left_out_and_reported(self, one: list[Entry], tmp_path: Path) -> None:
+        first = go(one, tmp_path / "out")
+        before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+        stream = io.StringIO()
+        second = run_figures(one, OutputDirectory(tmp_path / "out"), progress=Progress(1, stream))
+        assert self.runs(tmp_path) == 1
+        assert second.ok
+        assert second.reports[0].unchanged
+        assert second.reports[0].claims == first.reports[0].claims
+        assert "unchanged: 1 of 1 claims hold" in stream.getvalue()
+        assert "unchanged" in report.plain_table(second)
+        assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+    @pytest.mark.parametrize("options", [{"seed": 1}, {"full": True}, {"again": True}], ids=str)
+    def test_other_inputs_or_the_wish_run_it(self, one: list[Entry], tmp_path: Path, options: dict[str, Any]) -> None:
+        go(one, tmp_path / "out")
+        summary = go(one, tmp_path / "out", **options)
+        assert self.runs(tmp_path) == 2
+        assert not summary.reports[0].unchanged
+
+    def test_a_changed_source_runs_it(
+        self, figures: Callable[..., list[Entry]], one: list[Entry], tmp_path: Path
+    ) -> None:
+        go(one, tmp_path / "out")
+        changed = figures(one=COUNTING.replace("LOG", str(tmp_path / "log")).replace("size=5", "size=6"))
+        summary = go(changed, tmp_path / "out")
+        assert self.runs(tmp_path) == 2
+        assert len(strict(tmp_path / "out/one.json")["numbers"]["x"]) == 6
+        assert summary.ok
+
+    def test_a_lost_picture_runs_it(self, one: list[Entry], tmp_path: Path) -> None:
+        go(one, tmp_path / "out")
+        (tmp_path / "out/one.svg").unlink()
+        go(one, tmp_path / "out")
+        assert self.runs(tmp_path) == 2
+        assert (tmp_path / "out/one.svg").exists()
+
+    def test_a_record_without_inputs_runs_it(self, one: list[Entry], tmp_path: Path) -> None:
+        """As those of earlier releases are."""
+        go(one, tmp_path / "out")
+        record = strict(tmp_path / "out/one.json")
+        del record["inputs"]
+        (tmp_path / "out/one.json").write_text(json.dumps(record))
+        go(one, tmp_path / "out")
+        assert self.runs(tmp_path) == 2
+
+    def test_a_claim_that_failed_still_fails(self, figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+        entries = figures(one=drawing(-1.0))
+        assert go(entries, tmp_path / "out").exit_code == 1
+        again = go(entries, tmp_path / "out")
+        assert again.reports[0].unchanged
+        assert again.exit_code == 1
+
+    def test_a_run_that_was_cut_off_goes_on(self, figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+        counting = COUNTING.replace("LOG", str(tmp_path / "log"))
+        cut = go(figures(one=counting, two=INTERRUPT.format(signal="SIGINT")), tmp_path / "out")
+        assert [r.state for r in cut.reports] == ["complete", "missing"]
+        summary = go(figures(one=counting, two=drawing()), tmp_path / "out")
+        assert [(r.state, r.unchanged) for r in summary.reports] == [("complete", True), ("complete", False)]
+        assert self.runs(tmp_path) == 1
+
+
+def test_a_figure_is_given_the_users_folder_of_data(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+    """And runs again when a file in it changes."""
+    source = drawing().replace('"x": x', '"x": x, "files": sorted(p.name for p in ctx.data_folder.iterdir())')
+    entries, data = figures(one=source), tmp_path / "data"
+    data.mkdir()
+    for expected in (["a"], ["a", "b"]):
+        (data / expected[-1]).write_text("")
+        summary = go(entries, tmp_path / "out", data=data)
+        assert not summary.reports[0].unchanged
+        assert strict(tmp_path / "out/one.json")["numbers"]["files"] == expected
+    assert go(entries, tmp_path / "out", data=data).reports[0].unchanged
+
+
+def test_a_figure_whose_claim_fails_says_so_in_red() -> None:
+    def drawn(bound: float) -> Any:
+        fig, _ = Context("f").subplots()
+        mark_failures(fig, [Claim.at_most("the size of x", 1.0, bound, of="x")])
+        return fig
+
+    assert drawn(2.0).get_suptitle() == ""
+    text = drawn(0.5).get_suptitle()
+    assert text.startswith("NOT HELD: the size of x: 1, expected <= 0.5")
+    assert drawn(0.5)._suptitle.get_color() == FAILED
+
+
+def test_progress_tells_how_long_the_rest_takes() -> None:
+    stream = io.StringIO()
+    progress = Progress(4, stream)
+    assert progress.left() is None  # nothing is known
+    progress.expect([10.0, None, 0.0, 20.0])
+    assert progress.left() == pytest.approx(10 + 15 + 0 + 20)  # the unknown one: the mean of the others
+    progress.start(4, "four")
+    assert 19 < progress.left() <= 20
+    assert "20 s left" in stream.getvalue()
+    assert [spoken(s) for s in (3.2, 89.0, 200.0, 7200.0)] == ["4 s", "89 s", "4 min", "2.0 h"]
 
 
 def test_progress_on_a_terminal_redraws_one_line() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from gfsim.cli.parser import Parser, seed
+from gfsim.errors import InvalidInput
 
 DESCRIPTION = """\
 Run the figures of the papers and check their claims.
@@ -17,9 +19,10 @@ For each NAME (all of them by default) this writes into DIR
   NAME.json            its claims, and every number that they and the picture are made of
   claims.md            the table of claims of all figures in DIR
 
-and prints the table.  Files are written whole or not at all; Ctrl-C keeps the figures that are
-complete and says which are missing.  An error in one figure does not stop the others: its traceback
-goes to NAME.error.txt.
+and prints the table.  A figure that is complete in DIR and whose inputs (sources, seed, form, data,
+versions of the numerical packages) have not changed is not run again.  Files are written whole or not
+at all; Ctrl-C keeps the figures that are complete and says which are missing, and the next run goes
+on with those.  An error in one figure does not stop the others: its traceback goes to NAME.error.txt.
 """
 
 EPILOG = """\
@@ -28,6 +31,7 @@ examples:
   gfsim reproduce                              all of it, in the quick form
   gfsim reproduce toy pursuit --out /tmp/figs  two of them
   gfsim reproduce pursuit --seed 7             on a draw of your own
+  gfsim reproduce four_layer_digits --full --data ~/mnist   on all of MNIST's zeros and ones
 
 exit codes: 0 only if everything ran and every claim held; 1 a claim failed or a figure is in error;
 2 wrong request; 130 interrupted.
@@ -45,6 +49,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="seed of everything that is drawn (default: %(default)s)"
     )
+    parser.add_argument("--again", action="store_true", help="run figures even if nothing they depend on has changed")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a folder with your own copies of data sets: the four IDX files of MNIST, as they are or gzipped",
+    )
     parser.set_defaults(run=run)
 
 
@@ -60,15 +70,23 @@ def run(args: argparse.Namespace) -> int:
     from paper_repro.report import markdown, plain_table, verdict
     from paper_repro.runner import earlier_report, run_figures
 
+    data = None if args.data is None else _folder(args.data)
     out = OutputDirectory(args.out)
     if out.swept:
         print(f"removed half-written files of an earlier run: {', '.join(out.swept)}", file=sys.stderr)
-    summary = run_figures(chosen, out, seed=args.seed, full=args.full)
+    summary = run_figures(chosen, out, seed=args.seed, full=args.full, data=data, again=args.again)
     print(f"{plain_table(summary)}\n\n{verdict(summary)}")
     others = [report for entry in FIGURES if entry not in chosen and (report := earlier_report(entry, out))]
     out.write_text("claims.md", markdown(summary, others))
     print(f"Figures and claims.md are in {out.path}")
     return summary.exit_code
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise InvalidInput(f"--data {name}: there is no such folder; name the one that holds the data files")
+    return folder
 
 
 def _list(chosen: Any) -> int:
