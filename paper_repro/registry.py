@@ -62,6 +62,13 @@ FIGURES: tuple[Entry, ...] = (
         "Neuron Pursuit recovers a sparse network",
         f"{PURSUIT}, the author's public example",
     ),
+    # near sparse saddles, and Neuron Pursuit against fixed widths
+    Entry(
+        "basins",
+        "paper_repro.basins",
+        "Which KKT point attracts which start",
+        f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+    ),
 )
 
 
