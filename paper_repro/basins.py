@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gfsim.flow.batch import BatchResult, simulate_batch
+from gfsim.flow.batch import simulate_batch
 from gfsim.flow.clock import RescaledTime
 from gfsim.flow.events import norm_level
 from gfsim.models.activation import make_activation
@@ -32,6 +32,7 @@ from gfsim.saddles.find import find_saddle
 from gfsim.saddles.saddle import SparseSaddle
 from paper_repro.claims import OURS, READING, Claim
 from paper_repro.figure import Context, Outcome
+from paper_repro.near_saddle import blow_up, check
 from paper_repro.near_saddle import saddle as deep_saddle
 
 STARTS = 1000
@@ -127,19 +128,7 @@ def race_of_phi(ncf: SaddleNCF, kinds: list[NeuronDirection], Z: np.ndarray, hor
         rtol=1e-7,
         events=[norm_level(GROWTH)],
     )
-    return winners(ncf, kinds, run.final, *_blow_up(ncf, run))
-
-
-def _blow_up(ncf: Any, run: BatchResult) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows escaped, and when: the time reached and the remainder 1/(K (K-2) N(u) |u|^-2) of an aligned
-    flow (docs/theory.md, section 2); infinity for the others."""
-    _check(run)
-    gone = np.array([bool(trace.events) for trace in run.traces])
-    u = run.final[gone]
-    time = np.full(len(run), math.inf)
-    K = ncf.degree
-    time[gone] = run.t[gone] + (u**2).sum(1) / (K * (K - 2.0) * ncf.value(u))
-    return gone, time
+    return winners(ncf, kinds, run.final, *blow_up(ncf, run))
 
 
 def leads(ncf: SaddleNCF, Z: np.ndarray, winner: Race) -> np.ndarray:
@@ -163,7 +152,7 @@ def leads(ncf: SaddleNCF, Z: np.ndarray, winner: Race) -> np.ndarray:
             rtol=1e-7,
             events=[norm_level(GROWTH)],
         )
-        np.minimum.at(second, race, _blow_up(one, run)[1])
+        np.minimum.at(second, race, blow_up(one, run)[1])
     return np.minimum(second / winner.time - 1.0, LEAD)
 
 
@@ -188,14 +177,9 @@ def race_of_training(
         rtol=1e-5,
         events=[norm_level(ESCAPED, saddle.index_z)],
     )
-    _check(run)
+    check(run)
     gone = np.array([bool(trace.events) for trace in run.traces])
     return winners(ncf, kinds, run.final[:, saddle.index_z], gone, run.t)
-
-
-def _check(run: BatchResult) -> None:
-    if not run.ok.all():
-        raise RuntimeError(f"a flow did not reach its end: {run.summary()}")
 
 
 # -- the maps of one inactive neuron -------------------------------------------------------------------

@@ -69,6 +69,12 @@ FIGURES: tuple[Entry, ...] = (
         "Which KKT point attracts which start",
         f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
     ),
+    Entry(
+        "escape_times",
+        "paper_repro.escape_times",
+        "Escape times from a sparse saddle for K = 2, 3, 4",
+        f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+    ),
 )
 
 
