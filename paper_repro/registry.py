@@ -75,6 +75,12 @@ FIGURES: tuple[Entry, ...] = (
         "Escape times from a sparse saddle for K = 2, 3, 4",
         f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
     ),
+    Entry(
+        "staircase",
+        "paper_repro.staircase",
+        "From saddle to saddle, with the sequence that Neuron Pursuit predicts",
+        f"{PURSUIT}, the dynamics after the saddle (our reading; set-up ours)",
+    ),
 )
 
 
