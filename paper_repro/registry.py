@@ -81,6 +81,12 @@ FIGURES: tuple[Entry, ...] = (
         "From saddle to saddle, with the sequence that Neuron Pursuit predicts",
         f"{PURSUIT}, the dynamics after the saddle (our reading; set-up ours)",
     ),
+    Entry(
+        "beyond_theorem",
+        "paper_repro.beyond_theorem",
+        "What differs for ReLU, for GELU, and where w_n is not at a minimum",
+        f"{PURSUIT}, the hypotheses of Theorem 7 (our reading; set-up ours)",
+    ),
 )
 
 
