@@ -375,7 +375,7 @@ def _draw(ctx: Context, numbers: dict[str, Any], kinds: list[NeuronDirection]) -
     fig: Any = ctx.figure(size=(10.0, 7.6))
     top, bottom = fig.subfigures(2, 1, height_ratios=[1.0, 1.1])
     colours = [f"C{k}" for k in range(len(kinds))]
-    pale = ListedColormap(["0.88", *[tuple(0.6 + 0.4 * c for c in to_rgb(colour)) for colour in colours]])
+    pale = ListedColormap(np.array([to_rgb("0.88"), *[0.6 + 0.4 * np.array(to_rgb(colour)) for colour in colours]]))
     drawn = numbers["maps"]
     for place, (name, sign) in enumerate((("positive", 1), ("negative", -1)), start=1):
         ax = top.add_subplot(1, 2, place, projection="mollweide")

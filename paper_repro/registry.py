@@ -87,6 +87,12 @@ FIGURES: tuple[Entry, ...] = (
         "What differs for ReLU, for GELU, and where w_n is not at a minimum",
         f"{PURSUIT}, the hypotheses of Theorem 7 (our reading; set-up ours)",
     ),
+    Entry(
+        "pursuit_versus_fixed",
+        "paper_repro.pursuit_versus_fixed",
+        "Neuron Pursuit against networks of fixed width",
+        f"{PURSUIT}, the claim that it beats fixed architectures (set-up ours)",
+    ),
 )
 
 
