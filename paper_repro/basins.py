@@ -140,7 +140,7 @@ def leads(ncf: SaddleNCF, Z: np.ndarray, winner: Race) -> np.ndarray:
             (k, z[place])
             for k, z in enumerate(Z)
             for unit, place in zip(units, places, strict=True)
-            if (one.layer, unit) != (winner.layer[k], winner.unit[k])
+            if (one.layer, unit) != (winner.layer[k], winner.unit[k]) and z[place].any()
         ]
         race = np.array([k for k, _ in losers])
         run = simulate_batch(

@@ -49,6 +49,10 @@ GROWN = 0.01
 CLEAR = 0.02
 """Distance of the active neuron's ReLU from its kinks at the saddle, relative to the largest preactivation."""
 
+FIRST_DRAW = {"square": 0, "relu": 0, "gelu": 2}
+"""Where the search for a saddle begins: the minima of one GELU neuron on the draws before are far out, or at infinity,
+and take long to be found so."""
+
 RELU_STEP = 0.01
 """Of Heun's method; steps that adapt shrink without end while the flow slides along a kink."""
 
@@ -66,7 +70,7 @@ def objective(activation: str, draw: int) -> tuple[Objective, np.random.Generato
 
 def saddle_of(activation: str) -> tuple[SparseSaddle, int]:
     """One active neuron: the first draw of the data that has such a saddle, of moderate size and off the kinks."""
-    for draw in range(40):
+    for draw in range(FIRST_DRAW[activation], 40):
         problem, rng = objective(activation, draw)
         try:
             saddle = find_saddle(problem, (1,), rng=rng, starts=6)
