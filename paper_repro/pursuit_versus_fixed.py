@@ -2,7 +2,7 @@
 
 The published claim is that a network grown by NP does better than one of fixed architecture trained by descent.  Here
 it is put to the test on targets that suit NP (narrow teachers) and on some that do not (smooth functions; a staircase
-polynomial, on which every one-neuron NCF may vanish while the loss is large).  For each target and seed:
+polynomial, on which every one-neuron NCF may come to vanish while the loss is large).  For each target and seed:
 
 * NP as published (single neurons, gradient descent, raw NCF values; :func:`gfsim.pursuit.algorithm.pursue`), with a
   neuron budget, stopped and chosen by its loss on validation samples;
@@ -14,11 +14,12 @@ Every net sees the same samples and is judged by its mean square error on fresh 
 target's variance.  Steps and learning rates were not tuned for either side; a tuned Adam may do better than
 this one.  NCF maximisations are no gradient evaluations, but the CPU seconds contain them.
 
-We first claimed that NP is better, by a 95 % interval, in three tenths of all pairs of a target and a fixed net: with
-five seeds it is so in fewer.  What the runs do bear out, and what is claimed now, is pooled over the targets: NP
-is better than nets of its own width, and than wide nets from standard weights.  Nothing is claimed of wide nets from
-SMALL weights, which pass the same saddles with neurons to spare and come out level with NP or ahead of it.  The notes
-name every target and net on which NP loses.
+What is claimed is what the runs bear out: pooled over the targets, NP is better than wide nets from standard weights,
+at no more than twice their CPU time.  Two earlier claims did not hold.  That NP is better in three tenths of all pairs
+of a target and a net, each by a 95 % interval: with five seeds it is so in fewer.  That it is better than nets of its
+own width, pooled: so with 2,000 steps a descent and six targets (seeds 0 and 5), not with the 1,500 steps and five
+targets of the quick form.  Nothing was ever claimed of wide nets from SMALL weights, which pass the same saddles with
+neurons to spare: they come out level with NP or ahead of it.  The notes name every target and net on which NP loses.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _ridge(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 TARGETS = (
     Target("relu_3", "3 ReLU neurons", 1, teacher(3)),
     Target("relu_6", "6 ReLU neurons", 1, teacher(6)),
-    Target("relu_3_noise", "3 ReLU neurons,\nnoise 0.5", 1, teacher(3), noise=0.5),
+    Target("relu_3_noise", "3 ReLU neurons,\nnoise 0.5", 1, teacher(3), noise=0.5, only_full=True),
     Target("relu_3_3", "3-3 ReLU neurons", 2, teacher(3, 3)),
     Target("product", "$x_1 x_2$", 1, lambda X, _: X[:, 0] * X[:, 1]),
     Target("staircase", "$x_1+x_1x_2+x_1x_2x_3$\non the cube", 2, lambda X, _: X[:, 0] * (1 + X[:, 1] * (1 + X[:, 2])),
@@ -173,7 +174,7 @@ def by_pursuit(target: Target, data: Data, ctx: Context, seed: int) -> tuple[dic
         hidden_layers=target.hidden_layers,
         activation="relu",
         max_neurons=10 if ctx.full else 8,
-        minimiser=Descent(step=step, max_steps=8_000 if ctx.full else 2_000),
+        minimiser=Descent(step=step, max_steps=8_000 if ctx.full else 1_500),
         polish=False,
         loss_rtol=1e-7,
         patience=3,
@@ -322,7 +323,8 @@ def run(ctx: Context) -> Outcome:
             "Right: mean of log10(error of the fixed net / error of NP), seed by seed; purple: NP better, orange: NP "
             "worse; bold with a frame: the 95 % interval excludes zero. NP loses so on: "
             f"{', '.join(loses) if loses else 'no target'}. Below: CPU seconds, gradient evaluations and "
-            "hidden neurons, medians over seeds, one dot a target. Rates and steps were not tuned for either side."
+            "hidden neurons (of all layers), medians over seeds, one dot a target. Rates and steps were not tuned "
+            "for either side."
         ),
         convention="mean",
     )
@@ -330,15 +332,13 @@ def run(ctx: Context) -> Outcome:
 
 def _claims(numbers: dict[str, Any]) -> list[Claim]:
     return [
-        *(
-            Claim.at_least(
-                f"log10(error of {GROUPS[group][0]} / error of NP), all targets: lower end of the mean's 95 % interval",
-                numbers["pooled"][group]["low"],
-                0.0,
-                of=[f"pooled.{group}.low", "raw"],
-                source=OURS,
-            )
-            for group in ("own", "wide_standard")
+        Claim.at_least(
+            f"log10(error of {GROUPS['wide_standard'][0]} / error of NP), all targets: lower end of the mean's 95 % "
+            "interval",
+            numbers["pooled"]["wide_standard"]["low"],
+            0.0,
+            of=["pooled.wide_standard.low", "raw"],
+            source=OURS,
         ),
         Claim.at_least(
             f"CPU seconds of a net of width {WIDE} over NP's, median over seeds, targets and methods",
@@ -357,7 +357,7 @@ def _notes(targets: list[Target], numbers: dict[str, Any]) -> list[str]:
     for group, (words, _) in GROUPS.items():
         found = numbers["pooled"][group]
         out.append(
-            f"Against {words}, pooled: NP's test error is smaller by a factor 10^{found['mean']:.2f} "
+            f"Pooled over the targets, the test error of {words} is 10^{found['mean']:.2f} times NP's "
             f"(95 %: 10^{found['low']:.2f} to 10^{found['high']:.2f})."
         )
     for name, row in numbers["log10_ratio"].items():
@@ -407,20 +407,20 @@ def _draw(ctx: Context, targets: list[Target], numbers: dict[str, Any]) -> Any:
             table.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec="k", lw=1.1))
     table.set_xticks(range(len(FIXED)), [words.replace(", ", ",\n", 1) for _, words in FIXED], fontsize=7.5)
     table.set(title=r"$\log_{10}$(fixed / NP): + NP better, framed: 95 %")
-    axes = bottom.subplots(1, 3)
-    names = list(marks)
-    for ax, what, title in zip(
-        axes, ("cpu", "gradients", "neurons"), ("CPU seconds", "gradient evaluations", "hidden neurons"), strict=True
-    ):
-        for k, key in enumerate(names):
-            values = [float(np.median(numbers["raw"][t.name][key][what])) for t in targets]
-            draw = ax.plot if what == "gradients" else ax.semilogy
-            draw(np.full(len(values), k) + np.linspace(-0.2, 0.2, len(values)), values, marks[key][0],
-                        color=marks[key][1], ms=5 if key != "np" else 8,
-                        mfc=marks[key][1] if key == "np" or "standard" in key else "w")  # fmt: skip
-        ax.set_title(title)
-        if what == "gradients":
-            ax.set_ylim(0, None)
+    panels = (
+        ("cpu", "CPU seconds", 1.0),
+        ("gradients", "Gradient evaluations, thousands", 1e3),
+        ("neurons", "Hidden neurons", 1.0),
+    )
+    for ax, (what, title, unit) in zip(bottom.subplots(1, 3), panels, strict=True):
+        top_value = 0.0
+        for k, (key, (mark, colour)) in enumerate(marks.items()):
+            values = np.array([np.median(numbers["raw"][t.name][key][what]) for t in targets]) / unit
+            top_value = max(top_value, float(values.max()))
+            filled = key == "np" or "standard" in key
+            ax.plot(k + np.linspace(-0.2, 0.2, len(values)), values, mark, color=colour, ms=8 if key == "np" else 5,
+                    mfc=colour if filled else "w")  # fmt: skip
+        ax.set(title=title, ylim=(0, 1.1 * top_value))
         ax.set_xticks([0, 2.5, 6.5], ["NP", "own width", f"width {WIDE}"])
         ax.tick_params(axis="x", length=0)
     return fig
