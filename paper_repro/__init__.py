@@ -25,7 +25,8 @@ figure it stands for.  It defines one function,
    ``ctx.subplots(...)`` or ``ctx.figure(...)``, which take the project's style and leave pyplot's global
    state alone), the claims, ``numbers`` (a dict of everything that the picture and the claims are made
    of), a ``caption``, and the ``convention`` of its clock, ``"sum"`` or ``"mean"`` over samples (``""``
-   where no training loss is involved).
+   where no training loss is involved); perhaps an ``animation``, the bytes that
+   :func:`paper_repro.figure.gif` returns.
 5. Every claim is a :class:`~paper_repro.claims.Claim` made by ``at_most``, ``at_least``, ``close``,
    ``equal`` or ``between``.  Whether it holds is computed there from its numbers; there is no way to state
    it.  ``of=`` names the entries of ``numbers`` (dotted paths) from which the measured value follows, so
@@ -53,7 +54,7 @@ figure it stands for.  It defines one function,
 
 A claim that does not hold is written over its figure in red.
 
-The runner writes ``NAME.png``, ``NAME.svg`` and, last, ``NAME.json``:
-``{"name", "title", "source", "caption", "full", "seed", "inputs", "convention", "claims": [{"name", "expected",
-"measured", "holds", "relation", "bound", "source", "of"}], "numbers", "versions", "seconds"}``.
+The runner writes ``NAME.png``, ``NAME.svg``, ``NAME.gif`` if there is an animation, and, last, ``NAME.json``:
+``{"name", "title", "source", "caption", "files", "full", "seed", "inputs", "convention", "claims": [{"name",
+"expected", "measured", "holds", "relation", "bound", "source", "of"}], "numbers", "versions", "seconds"}``.
 """

@@ -93,6 +93,39 @@ class Outcome:
     caption: str
     convention: Convention = ""
     notes: Sequence[str] = field(default=())
+    animation: bytes | None = field(default=None, repr=False)
+    """A GIF that the runner writes beside the stills; see :func:`gif`."""
+
+
+def gif(
+    figure: Figure,
+    show: Callable[[int], None],
+    count: int,
+    *,
+    dpi: int = 80,
+    milliseconds: int = 140,
+    hold: int = 2500,
+) -> bytes:
+    """``figure`` as ``show(0)`` .. ``show(count - 1)`` leave it, one picture each; the last one stays for ``hold`` ms.
+
+    Equal pictures make equal bytes: no dates, and one palette of 64 colours, that of the last picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    pictures = []
+    for k in range(count):
+        show(k)
+        canvas.draw()
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    palette = pictures[-1].quantize(64)
+    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    buffer = io.BytesIO()
+    durations = [milliseconds] * (count - 1) + [hold]
+    flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
+    return buffer.getvalue()
 
 
 FAILED = "#b00020"

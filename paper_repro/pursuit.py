@@ -27,6 +27,7 @@ from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
 from gfsim.pursuit.record import Addition, Start
 from paper_repro.claims import OURS, PRINTED, Claim
 from paper_repro.figure import Context, Outcome
+from paper_repro.pursuit_animation import animation, architecture, new_units
 
 DIMENSION, SAMPLES = 20, 1000
 
@@ -46,6 +47,9 @@ TRIALS = 3
 """Maxima of an NCF that 1000 samples cannot tell apart are tried, at most so many at an addition."""
 
 CHUNK = 1 << 16
+
+FRAMES = {"quick": 14, "full": 30}
+"""Pictures of the animation, an iteration."""
 
 DRAWS = 20
 """Draws of the samples that ``--full`` tries, to see how often the published path is followed."""
@@ -86,9 +90,14 @@ def on_the_cube(
     return sums / (1 << DIMENSION), np.concatenate(truth), np.concatenate(learned)
 
 
+def samples(ctx: Context, draw: int = 0) -> np.ndarray:
+    """Uniform points of the cube: (SAMPLES, DIMENSION)."""
+    return ctx.rng("samples", draw).choice([-1.0, 1.0], size=(SAMPLES, DIMENSION))
+
+
 def grow(ctx: Context, draw: int = 0) -> PursuitResult:
     """Neuron Pursuit on one draw of the samples."""
-    X = ctx.rng("samples", draw).choice([-1.0, 1.0], size=(SAMPLES, DIMENSION))
+    X = samples(ctx, draw)
 
     def told(step: object, model: FeedForward, _w: np.ndarray) -> None:
         ctx.note(f"hidden widths {model.hidden_widths}: {type(step).__name__.lower()}")
@@ -213,17 +222,21 @@ def run(ctx: Context) -> Outcome:
                 source=OURS,
             )
         )
+    X = samples(ctx)
     return Outcome(
         figure=_draw(ctx, result, numbers, truth, learned),
+        animation=animation(ctx, result, X, target(X), truth, FRAMES["full" if ctx.full else "quick"]),
         claims=claims,
         numbers=numbers,
         caption=(
             "Neuron Pursuit on 1000 samples of f(x) = 2 s(s(2 x1 + x3) - s(x3 - x2)) - s(s(2 x2 + x4) + s(x4 + "
             "x3)), s = ReLU, x in {-1, +1}^20, mean square loss; gradient descent with step 0.004, at most 40,000 "
             "steps an iteration; start of norm 0.2, later neurons of norm 0.03; of NCF maxima within one standard "
-            "error of the largest, the one that minimises to the lowest loss is taken. Top left: training loss; "
-            "dashed: a neuron is added; beside it, the hidden widths from then on. Top right: the largest NCF value "
-            "of each hidden layer when a neuron is added (the larger decides). Middle: f and the grown network on "
+            "error of the largest, the one that minimises to the lowest loss is taken. Top: the network at the end of "
+            "each iteration, its newest neuron dashed (inputs 7 to 20 as one dot, with the largest of their weights). "
+            "Below, left: training loss; "
+            "dashed: a neuron is added; beside it, the hidden widths from then on. Right: the largest NCF value "
+            "of each hidden layer when a neuron is added (the larger decides). Below: f and the grown network on "
             "all 2^20 points in lexicographic order, below them the largest error among 1024 neighbours (1e-17: "
             "none), and the rows of W1 with all 20 inputs. Bottom: W2 and W3 at the end of the fifth iteration, "
             "ours (this draw) and the published ones (another draw). Mean square error over all points "
@@ -234,8 +247,14 @@ def run(ctx: Context) -> Outcome:
 
 
 def _draw(ctx: Context, result: PursuitResult, numbers: dict[str, Any], truth: np.ndarray, learned: np.ndarray) -> Any:
-    fig: Any = ctx.figure(size=(10.0, 9.6))
-    top, middle, bottom = fig.subfigures(3, 1, height_ratios=[1.0, 1.0, 0.85])
+    fig: Any = ctx.figure(size=(10.0, 11.4))
+    nets, top, middle, bottom = fig.subfigures(4, 1, height_ratios=[0.72, 1.0, 1.0, 0.8])
+    steps = result.record.minimisations
+    for k, (ax, step) in enumerate(zip(np.atleast_1d(nets.subplots(1, len(steps))), steps, strict=True)):
+        architecture(
+            ax, FeedForward(step.widths, result.model.activation), step.weights_after, new_units(result, k), size=0.62
+        )
+        ax.set_title(f"{k + 1}: widths {', '.join(map(str, step.widths[1:-1]))}", loc="center", fontsize=9.5)
     loss, ncf = top.subplots(1, 2, width_ratios=[1.6, 1.0])
     offset = 0
     for k, step in enumerate(result.record.minimisations):

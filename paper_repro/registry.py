@@ -113,6 +113,37 @@ FIGURES: tuple[Entry, ...] = (
         "Neuron Pursuit recovers a sparse network",
         f"{PURSUIT}, the author's public example",
     ),
+    # near sparse saddles, and Neuron Pursuit against fixed widths
+    Entry(
+        "basins",
+        "paper_repro.basins",
+        "Which KKT point attracts which start",
+        f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+    ),
+    Entry(
+        "escape_times",
+        "paper_repro.escape_times",
+        "Escape times from a sparse saddle for K = 2, 3, 4",
+        f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+    ),
+    Entry(
+        "staircase",
+        "paper_repro.staircase",
+        "From saddle to saddle, with the sequence that Neuron Pursuit predicts",
+        f"{PURSUIT}, the dynamics after the saddle (our reading; set-up ours)",
+    ),
+    Entry(
+        "beyond_theorem",
+        "paper_repro.beyond_theorem",
+        "What differs for ReLU, for GELU, and where w_n is not at a minimum",
+        f"{PURSUIT}, the hypotheses of Theorem 7 (our reading; set-up ours)",
+    ),
+    Entry(
+        "pursuit_versus_fixed",
+        "paper_repro.pursuit_versus_fixed",
+        "Neuron Pursuit against networks of fixed width",
+        f"{PURSUIT}, the claim that it beats fixed architectures (set-up ours)",
+    ),
 )
 
 

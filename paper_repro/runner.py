@@ -29,6 +29,9 @@ from paper_repro.registry import Entry
 
 DPI = 200
 
+PICTURES = ("png", "svg", "gif")
+"""Endings of the files that a figure may have beside its JSON; a GIF only if it is animated."""
+
 State = Literal["complete", "error", "missing"]
 
 
@@ -103,7 +106,7 @@ def run_figures(
     again: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Run the figures and write NAME.png, NAME.svg and NAME.json for each into ``out``.
+    """Run the figures and write NAME.png, NAME.svg, NAME.json (and NAME.gif if it is animated) for each into ``out``.
 
     An exception loses one figure; Ctrl-C ends the run and keeps the figures that are complete.
 
@@ -191,10 +194,9 @@ def _run_one(report: Report, out: OutputDirectory, ctx: Context, stop: Stop, beg
     name = entry.name
     with stop.held():
         # the JSON file comes last: where it is, the figure is complete
-        out.write(
-            {f"{name}.png": pictures["png"], f"{name}.svg": pictures["svg"], f"{name}.json": dumps(record).encode()}
-        )
-        out.remove(f"{name}.error.txt")
+        files = {f"{name}.{kind}": content for kind, content in pictures.items()}
+        out.write(files | {f"{name}.json": dumps(record).encode()})
+        out.remove(f"{name}.error.txt", *(f"{name}.{kind}" for kind in PICTURES if kind not in pictures))
         report.state, report.claims, report.seconds = "complete", claims, seconds
         report.notes, report.caption = outcome.notes, outcome.caption
 
@@ -230,6 +232,7 @@ def figure_record(
         "source": entry.source,
         "caption": outcome.caption,
         "convention": outcome.convention,
+        "files": [f"{entry.name}.{kind}" for kind in PICTURES if kind != "gif" or outcome.animation is not None],
         "full": ctx.full,
         "seed": ctx.seed,
         "inputs": inputs,
@@ -243,10 +246,11 @@ def figure_record(
 
 def _pictures(outcome: Outcome) -> dict[str, bytes]:
     # without a date, and with the style's hash salt, equal figures are equal files
-    return {
+    pictures = {
         "png": rendered(lambda f: outcome.figure.savefig(f, format="png", dpi=DPI)),
         "svg": rendered(lambda f: outcome.figure.savefig(f, format="svg", metadata={"Date": None})),
     }
+    return pictures if outcome.animation is None else pictures | {"gif": outcome.animation}
 
 
 def _record_error(report: Report, out: OutputDirectory, exc: Exception) -> None:
@@ -257,7 +261,7 @@ def _record_error(report: Report, out: OutputDirectory, exc: Exception) -> None:
         report.problem = " ".join(str(exc).split())
     with contextlib.suppress(OutputError):  # a full disk may be what went wrong
         # the files of an earlier run must not pass for this one's
-        out.remove(f"{name}.json", f"{name}.png", f"{name}.svg")
+        out.remove(f"{name}.json", *(f"{name}.{kind}" for kind in PICTURES))
         out.write_text(f"{name}.error.txt", "".join(traceback.format_exception(exc)))
 
 
@@ -267,6 +271,6 @@ def _clear_incomplete(out: OutputDirectory, name: str) -> None:
         with open(out / f"{name}.json", encoding="utf-8") as handle:
             json.load(handle)
     except FileNotFoundError:
-        out.remove(f"{name}.png", f"{name}.svg")
+        out.remove(*(f"{name}.{kind}" for kind in PICTURES))
     except (ValueError, OSError):
-        out.remove(f"{name}.json", f"{name}.png", f"{name}.svg")
+        out.remove(f"{name}.json", *(f"{name}.{kind}" for kind in PICTURES))

@@ -192,8 +192,9 @@ def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> 
     record = strict(out / "one.json")
     assert set(record) == {
         *("name", "title", "source", "caption", "convention", "full", "seed", "claims", "notes", "versions"),
-        *("inputs", "seconds", "numbers"),
+        *("inputs", "seconds", "numbers", "files"),
     }
+    assert record["files"] == ["one.png", "one.svg"]
     assert (record["seed"], record["full"], record["name"], record["convention"]) == (3, True, "one", "sum")
     (claim,) = record["claims"]
     assert claim["expected"] == "<= 1"
@@ -208,6 +209,39 @@ def test_a_complete_run(figures: Callable[..., list[Entry]], tmp_path: Path) -> 
     with Image.open(out / "one.png") as image:
         assert min(image.info["dpi"]) >= 150 - 0.5
     assert ET.parse(out / "one.svg").getroot().tag.endswith("svg")
+
+
+ANIMATED = (
+    drawing()
+    .replace("import Outcome", "import Outcome, gif")
+    .replace("claims=[", "animation=gif(fig, lambda k: ax.set_title(str(k)), 3, hold=700), claims=[")
+)
+
+
+def test_an_animation_is_written_listed_and_removed_with_its_figure(
+    figures: Callable[..., list[Entry]], tmp_path: Path
+) -> None:
+    """Without the removal, a still figure would keep the film of another run beside it."""
+    from PIL import Image
+
+    out = tmp_path / "out"
+    go(figures(one=ANIMATED), out)
+    first = (out / "one.gif").read_bytes()
+    assert strict(out / "one.json")["files"] == ["one.png", "one.svg", "one.gif"]
+    with Image.open(io.BytesIO(first)) as film:
+        durations = []
+        for k in range(3):
+            film.seek(k)
+            durations.append(film.info["duration"])
+        assert film.n_frames == 3
+    assert durations == [140, 140, 700]
+    go(figures(one=ANIMATED), tmp_path / "again")
+    assert (tmp_path / "again" / "one.gif").read_bytes() == first
+    go(figures(one=drawing()), out)
+    assert names(out) == {"one.png", "one.svg", "one.json"}
+    go(figures(one=ANIMATED), out)
+    go(figures(one="def run(ctx):\n    raise RuntimeError('no')"), out)
+    assert names(out) == {"one.error.txt"}
 
 
 def test_the_same_seed_gives_the_same_files(figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
