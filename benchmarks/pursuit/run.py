@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--first-seed", type=int, default=0, metavar="K", help="default: %(default)s")
     parser.add_argument(
-        "--limit", type=float, default=12.0, metavar="SECONDS", help="CPU seconds of one fit (default: %(default)g)"
+        "--limit", type=float, default=10.0, metavar="SECONDS", help="CPU seconds of one fit (default: %(default)g)"
     )
     parser.add_argument("--quick", action="store_true", help="two tasks, three methods, one seed")
     parser.add_argument("--list", action="store_true", help="list tasks and methods, and what is missing")

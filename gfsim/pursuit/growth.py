@@ -27,9 +27,10 @@ from gfsim.models.activation import Activation, HomogeneousActivation, make_acti
 from gfsim.pursuit.candidates import Candidate, Candidates, Paths
 from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
-from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules, permutation_null
+from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
@@ -433,7 +434,7 @@ class _Grower:
 
 
 class _Null:
-    """The permutation null at one network, computed at most once and only when a rule asks."""
+    """What noise would give at one network, computed at most once and only when a rule asks."""
 
     def __init__(self, grower: _Grower, kept: Kept) -> None:
         self.grower, self.kept, self.value = grower, kept, float("nan")
@@ -442,7 +443,7 @@ class _Null:
         g = self.grower
         if np.isnan(self.value):
             permutations = next((r.permutations for r in g.config.rules if isinstance(r, NoiseOnly)), 19)
-            self.value = permutation_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
+            self.value = noise_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
         return self.value
 
 

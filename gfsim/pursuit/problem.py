@@ -14,8 +14,9 @@ import numpy as np
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.risk import Risk
 
-CHUNK_ENTRIES = 4_000_000
-"""Numbers that one pass may hold per array beyond the data (32 MB)."""
+CHUNK_ENTRIES = 1_000_000
+"""Numbers that one pass may hold per array beyond the data: 8 MB, small enough for a cache to hold a chunk of X between
+the way forward and the way back."""
 
 
 @dataclass(frozen=True, eq=False)

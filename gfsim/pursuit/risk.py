@@ -33,6 +33,14 @@ class Risk(Protocol):
         """R V for V (n, K, m), where R'R is the Hessian of l in q at each sample: (n, K, m)."""
         ...
 
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """l'' V for V (n, K, m): (n, K, m)."""
+        ...
+
+    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """dl/dq at targets that differ from the outputs by noise only: (n, K); see :mod:`gfsim.pursuit.null`."""
+        ...
+
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The best constant output for targets (n, K) of weights (n,) that add up to one: (K,)."""
         ...
@@ -53,6 +61,13 @@ class SquareRisk:
         del q
         return np.sqrt(2.0) * V
 
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        del q
+        return 2.0 * V
+
+    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.slope(q, y))
+
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return weights @ y
 
@@ -71,6 +86,13 @@ class LogisticRisk:
 
     def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
         return np.sqrt(expit(q) * expit(-q))[:, :, None] * V
+
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return (expit(q) * expit(-q))[:, :, None] * V
+
+    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del y
+        return self.slope(q, (rng.random(q.shape) < expit(q)).astype(float))
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         share = weights @ y
@@ -98,6 +120,15 @@ class SoftmaxRisk:
         pi = softmax(q, axis=1)
         mean = np.einsum("nk,nkm->nm", pi, V)
         return np.sqrt(pi)[:, :, None] * (V - mean[:, None, :])
+
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        pi = softmax(q, axis=1)
+        return pi[:, :, None] * (V - np.einsum("nk,nkm->nm", pi, V)[:, None, :])
+
+    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del y
+        drawn = (np.cumsum(softmax(q, axis=1), axis=1) < rng.random((len(q), 1))).sum(axis=1)
+        return self.slope(q, np.eye(q.shape[1])[np.minimum(drawn, q.shape[1] - 1)])
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         logs = np.log(weights @ y)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
 from gfsim.arrays import positive, whole_number
 from gfsim.errors import InvalidInput
-from gfsim.pursuit.candidates import Candidates, Paths
-from gfsim.pursuit.network import Kept, Network
-from gfsim.pursuit.problem import Problem
 
 Ending = Literal["loss", "validation", "null", "budget", "no_escape", "no_improvement", "callback", "interrupted"]
 
@@ -111,7 +108,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class NoiseOnly:
-    """The best candidate predicts no more than it would on permuted residuals.
+    """The best candidate predicts no more than it would on noise (:mod:`gfsim.pursuit.null`), on average.
 
     With validation data the test is made only when ``doubt`` additions have not helped: where neurons
     help only together (parities), the first ones look like noise.
@@ -119,6 +116,7 @@ class NoiseOnly:
     Parameters
     ----------
     permutations : int
+        Draws of the noise.
     doubt : int
     """
 
@@ -140,33 +138,8 @@ class NoiseOnly:
         return None
 
 
-def permutation_null(
-    candidates: Candidates,
-    problem: Problem,
-    net: Network,
-    kept: Kept,
-    permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    """The mean, over permutations of the residuals, of the largest predicted decrease.
-
-    Residuals are exchanged between samples, weights stay; the NCFs are maximised again each time, with a
-    quarter of the starts.
-    """
-    if isinstance(candidates, Paths):
-        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
-    slopes = -problem.risk.slope(kept.output, problem.Y)
-    best = []
-    for _ in range(permutations):
-        pull = problem.weights[:, None] * rng.permutation(slopes)
-        pull = pull - problem.weights[:, None] * pull.sum(axis=0) if net.intercept.size else pull
-        found = candidates.propose(problem, net, kept, pull, rng)
-        best.append(max((c.predicted for c in found), default=0.0))
-    return float(np.mean(best))
-
-
 def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
-    """Goal, budgets, validation with patience, and (``permutations`` > 0) the permutation null."""
+    """Goal, budgets, validation with patience, and (``permutations`` > 0) the test against noise."""
     if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
         raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
     rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience))
