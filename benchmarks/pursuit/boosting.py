@@ -60,9 +60,7 @@ def _make_lightgbm(classes: bool, rate: float, leaves: int, trees: int, seed: in
 
     del early
     kind = lightgbm.LGBMClassifier if classes else lightgbm.LGBMRegressor
-    return kind(
-        learning_rate=rate, num_leaves=leaves, n_estimators=trees, random_state=seed, n_jobs=1, verbose=-1
-    )
+    return kind(learning_rate=rate, num_leaves=leaves, n_estimators=trees, random_state=seed, n_jobs=1, verbose=-1)
 
 
 def _watch_lightgbm(model: Any, X: np.ndarray, y: np.ndarray, Xv: np.ndarray, yv: np.ndarray) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""One fit is one cell: a small JSON file, written when it is done, so that a run can be broken off and taken up again."""
+"""One fit is one cell: a small JSON file, written when it is done, so that a broken run can be taken up again."""
 
 from __future__ import annotations
 
@@ -105,4 +105,7 @@ def _short(value: float) -> float | str:
 
 
 def cell_of(record: dict[str, Any]) -> Cell:
-    return Cell(**{key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in record.items()})
+    fields: dict[str, Any] = {
+        key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in record.items()
+    }
+    return Cell(**fields)

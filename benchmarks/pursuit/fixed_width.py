@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,9 +60,7 @@ class Data:
     def network(self, width: int, layers: int, size: float, rng: np.random.Generator) -> Network:
         """Normal weights of ``size`` times the deviation sqrt(2 / inputs), intercept at the best constant."""
         widths = (self.full.X.shape[1], *[width] * layers, self.full.n_outputs)
-        matrices = tuple(
-            size * np.sqrt(2.0 / a) * rng.normal(size=(b, a)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        matrices = tuple(size * np.sqrt(2.0 / a) * rng.normal(size=(b, a)) for a, b in pairwise(widths))
         constant = self.full.risk.constant(self.full.Y, self.full.weights) if self.bias else np.zeros(0)
         return Network(matrices, constant, self.activation)
 
@@ -95,7 +94,7 @@ Stepper = Callable[[Network, int], Network]
 def watched(
     step: Stepper, net: Network, held: Problem, clock: Clock, until: float, most: int, patience: int
 ) -> Trained:
-    """Steps until the held-out loss has not improved for as long as it took to get there, and for ``patience`` steps."""
+    """Steps until the held-out loss has not improved for as long as it took to get there, at least ``patience``."""
     best = Trained(net, 0, held.data_loss(net))
     done = 0
     while done < most and not clock.over(until) and done - best.steps <= max(patience, best.steps):
@@ -113,8 +112,9 @@ def watched(
     return best
 
 
-def descent(problem: Problem) -> Stepper:
-    """Gradient descent with a step that is doubled after success and halved until the loss falls (Armijo)."""
+def descent(problem: Problem, rate: float, rng: np.random.Generator) -> Stepper:
+    """Gradient descent whose step grows after success and is halved until the loss falls enough (Armijo)."""
+    del rate, rng
     state = {"step": 0.01}
 
     def step(net: Network, done: int) -> Network:
@@ -246,14 +246,14 @@ def methods() -> list[FullWidth | Restarts]:
         FullWidth(
             "gd",
             "gradient descent from small weights, width 50",
-            lambda problem, rate, rng: descent(problem),
+            descent,
             None,
             size=0.2,
         ),
         FullWidth(
             "adam",
             "Adam, width 50",
-            lambda problem, rate, rng: adam(problem, rate, rng),
+            adam,
             [(1e-2, 0.0), (1e-3, 0.0), (1e-2, 1e-4), (1e-3, 1e-3)],
             size=1.0,
         ),

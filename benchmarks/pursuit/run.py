@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from benchmarks.pursuit.cells import Store, measure
 from benchmarks.pursuit.method import Method
 from benchmarks.pursuit.registry import all_methods, belongs, every_seed
+from benchmarks.pursuit.results import conditions
 from benchmarks.pursuit.tables import TABLES
 from benchmarks.pursuit.tasks import Task, all_tasks
 from gfsim.errors import GfsimError, InvalidInput, unknown_name
@@ -37,9 +39,7 @@ class Plan:
     fits: tuple[tuple[Task, Method, int], ...]
 
     @classmethod
-    def of(
-        cls, tasks: Sequence[str], methods: Sequence[str], seeds: int, slow_seeds: int, first: int = 0
-    ) -> Plan:
+    def of(cls, tasks: Sequence[str], methods: Sequence[str], seeds: int, slow_seeds: int, first: int = 0) -> Plan:
         """Names of tasks or groups and of methods (all if empty); seed by seed, so that a broken run is even."""
         known_tasks, known_methods = all_tasks(), all_methods()
         chosen_tasks = [t for t in known_tasks.values() if not tasks or t.name in tasks or t.group in tasks]
@@ -66,15 +66,15 @@ class Plan:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pursuit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.pursuit",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", default="out/pursuit", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=f"tasks or groups: {', '.join(GROUPS)}")
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help=", ".join(all_methods()))
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--slow-seeds", type=int, default=3, metavar="N", help="of slow methods (default: %(default)s)"
-    )
+    parser.add_argument("--slow-seeds", type=int, default=3, metavar="N", help="of slow methods (default: %(default)s)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="K", help="default: %(default)s")
     parser.add_argument(
         "--limit", type=float, default=10.0, metavar="SECONDS", help="CPU seconds of one fit (default: %(default)g)"
@@ -114,6 +114,7 @@ def _run(plan: Plan, store: Store, limit: float) -> int:
         print("OMP_NUM_THREADS is not 1: CPU seconds of several threads add up", file=sys.stderr)
     missing = {table.name: table.missing() for table in TABLES}
     todo = [fit for fit in plan.fits if not store.has(fit[0].name, fit[1].name, fit[2])]
+    (store.folder.parent / "run.json").write_text(json.dumps(conditions(limit)) + "\n", encoding="utf-8")
     began, refused = time.perf_counter(), set()
     warnings.simplefilter("ignore")  # of other packages; nothing of what they warn about changes a number here
     for k, (task, method, seed) in enumerate(todo, start=1):

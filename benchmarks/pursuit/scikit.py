@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,16 @@ from benchmarks.pursuit.tasks import Draw, Task
 
 @dataclass(frozen=True)
 class Scikit:
-    """An estimator behind a scaler; ``make`` gets the task and one of ``settings``."""
+    """An estimator behind a scaler; ``make`` gets the task and one of ``settings``.  ``refused``: group -> reason."""
 
     name: str
     title: str
     make: Callable[[Task, float, int], Any] = field(repr=False)
     settings: tuple[float, ...]
-    sound: Callable[[Task], str | None] = field(default=lambda task: None, repr=False)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def refuses(self, task: Task) -> str | None:
-        return self.sound(task)
+        return self.refused.get(task.group)
 
     def fit(self, task: Task, draw: Draw, seed: int, clock: Clock) -> Fitted:
         from sklearn.exceptions import ConvergenceWarning
@@ -90,7 +90,7 @@ def methods() -> list[Scikit]:
             _mlp("lbfgs"),
             alphas,
             # its gradient is off by the number of outputs there (scikit-learn issue 8349)
-            lambda task: "its gradient is wrong for several outputs" if task.group == "student" else None,
+            {"student": "its gradient is wrong for several outputs"},
         ),
         Scikit("linear", "ridge or logistic regression", _linear, (1e-1, 1.0, 10.0, 100.0)),
     ]

