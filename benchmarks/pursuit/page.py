@@ -168,8 +168,8 @@ def _overview(table: dict[tuple[str, str], Entry], members: list[Task]) -> list[
 def _standings(table: dict[tuple[str, str], Entry], members: list[Task]) -> list[str]:
     lines = [
         "Neuron Pursuit beside the best network of another kind (gradient descent, Adam, Levenberg-Marquardt, "
-        "scikit-learn's MLPs, gromo), and the best method of all.  Within: our mean error exceeds theirs by no more than "
-        "the standard error of the difference.",
+        "scikit-learn's MLPs, gromo), and the best method of all.  Within: our mean error exceeds theirs by no "
+        "more than the standard error of the difference.",
         "",
         "| table | Neuron Pursuit | best network | within | parameters, ours / theirs | best of all |",
         "|---|---|---|---|---|---|",

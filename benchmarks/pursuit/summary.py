@@ -26,6 +26,7 @@ class Entry:
     tried : int
     neurons, parameters, cpu : float
         Medians.
+    most_neurons : int
     """
 
     task: str
@@ -38,6 +39,7 @@ class Entry:
     neurons: float
     parameters: float
     cpu: float
+    most_neurons: int
 
     @property
     def median(self) -> float:
@@ -88,6 +90,7 @@ def _entry(task: str, method: str, group: Sequence[Cell]) -> Entry:
         median("neurons"),
         median("parameters"),
         median("cpu"),
+        max((cell.neurons for cell in fitted), default=0),
     )
 
 

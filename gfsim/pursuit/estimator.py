@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -293,6 +294,13 @@ class _NeuronPursuit(BaseEstimator):
         from gfsim.pursuit.torch_module import GrownNetwork
 
         return GrownNetwork.of(self._scaling, self.network_)
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the same map as :meth:`to_torch` to an ONNX file (``pip install 'gfsim[onnx]'``); returns the path."""
+        check_is_fitted(self)
+        from gfsim.pursuit.onnx_model import write_onnx
+
+        return write_onnx(self._scaling, self.network_, path)
 
     def plot_history(self, ax: Any = None) -> Any:
         """Loss and validation loss against neurons; returns the matplotlib axes."""
