@@ -16,8 +16,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from gfsim.errors import InvalidInput, unknown_name
 from gfsim.models.activation import HomogeneousActivation
-from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
+from gfsim.pursuit.algorithm import PursuitResult, pursue
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
+from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
@@ -359,7 +360,7 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
         returns False.  If it raises, the best network so far is kept and a warning says so.
     settings : mapping, optional
         Further fields of :class:`gfsim.pursuit.growth.GrowthConfig`, or in paper mode of
-        :class:`gfsim.pursuit.algorithm.PursuitConfig`.
+        :class:`gfsim.pursuit.config.PursuitConfig`.
 
     Attributes
     ----------
