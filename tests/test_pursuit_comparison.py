@@ -43,6 +43,9 @@ def test_a_quick_run_is_rendered_and_not_repeated(
     # the committed file alone gives the same page
     assert page.page(results.load(tmp_path / "docs" / "pursuit_comparison.json")) == text
     json.loads((tmp_path / "docs" / "pursuit_comparison.json").read_text(), parse_constant=pytest.fail)
+    known = ["--known", str(tmp_path / "docs" / "pursuit_comparison.json")]
+    assert main(["--quick", "--out", str(tmp_path / "elsewhere"), *known]) == 0
+    assert "0 fits" in capsys.readouterr().out
 
 
 def test_tasks_are_their_own_and_repeat() -> None:

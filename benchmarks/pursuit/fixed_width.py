@@ -196,7 +196,7 @@ class Restarts:
     """Levenberg-Marquardt at fixed width from several random starts for each of four penalties."""
 
     name: str = "lm"
-    title: str = "Levenberg-Marquardt at fixed width, six restarts"
+    title: str = "Levenberg-Marquardt at fixed width (8 a layer, 10 for the student), six restarts for each penalty"
     restarts: int = 6
     steps: int = 300
 

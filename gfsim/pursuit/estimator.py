@@ -121,8 +121,11 @@ class _NeuronPursuit(BaseEstimator):
         if validation is None:
             fraction = self._fraction()
             split = split_rows(len(data.X), fraction, rng, groups)
-            held = full.rows(split.validation) if len(split.validation) else None
-            train = full.rows(split.train) if held is not None else full
+            if len(split.validation):
+                # training rows first: both parts are then views, and a million rows are not held twice
+                full = full.rows(np.concatenate([split.train, split.validation]))
+                train = full.rows(slice(0, len(split.train)))
+                held = full.rows(slice(len(split.train), None))
         growth = grow_over_l2(
             train,
             config,

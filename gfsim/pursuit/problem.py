@@ -51,8 +51,8 @@ class Problem:
     def with_l2(self, l2: float) -> Problem:
         return replace(self, l2=l2)
 
-    def rows(self, index: np.ndarray) -> Problem:
-        """The problem of some samples, their weights scaled to add up to one."""
+    def rows(self, index: np.ndarray | slice) -> Problem:
+        """The problem of some samples, their weights scaled to add up to one; a slice copies no data."""
         weights = self.weights[index]
         return replace(self, X=self.X[index], Y=self.Y[index], weights=weights / weights.sum())
 
