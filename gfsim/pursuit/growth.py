@@ -67,6 +67,9 @@ class GrowthConfig:
     rescue : Splitting or None
     thin : Thin or None
         Take out superfluous neurons at the end.
+    caution : float >= 0
+        A larger network is the better one only if its validation loss is lower by more than this many standard errors
+        of the difference.
     """
 
     hidden_layers: int = 1
@@ -83,9 +86,12 @@ class GrowthConfig:
     prune: Prune | None = field(default_factory=Prune)
     rescue: Splitting | None = field(default_factory=Splitting)
     thin: Thin | None = field(default_factory=Thin)
+    caution: float = 1.0
 
     def __post_init__(self) -> None:
         whole_number(self.hidden_layers, "hidden_layers")
+        if not (isinstance(self.caution, (int, float, np.floating)) and 0 <= self.caution < np.inf):
+            raise InvalidInput(f"caution = {self.caution!r}; it must be a finite number >= 0")
         if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
             raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
         make_fitter(self.fitter)
@@ -382,7 +388,7 @@ class _Grower:
     def _judge(self, net: Network) -> float:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
 
-        Beyond chance: by more than the standard error of the difference over the validation samples.  A
+        Beyond chance: by more than ``caution`` standard errors of the difference over the validation samples.  A
         larger network that is better by luck only would be preferred otherwise, and patience never end.
         """
         if self.validation is None:
@@ -392,7 +398,7 @@ class _Grower:
         difference = losses - self.best_losses
         mean = float(v @ difference)
         error = float(np.sqrt(v**2 @ (difference - mean) ** 2))
-        if mean < -error:
+        if mean < -self.config.caution * error:
             self.best, self.best_losses, self.waited = net, losses, 0
         else:
             self.waited += 1
