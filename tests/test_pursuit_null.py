@@ -62,12 +62,16 @@ def test_curvature_and_noise_of_the_losses(name: str, outputs: int) -> None:
         numeric = (risk.slope(q + h * V[:, :, m], y) - risk.slope(q - h * V[:, :, m], y)) / (2 * h)
         np.testing.assert_allclose(risk.bend(q, V)[:, :, m], numeric, atol=1e-8)
     if name == "square":
-        np.testing.assert_allclose(np.sort(risk.noise(q, y, rng), axis=0), np.sort(risk.slope(q, y), axis=0))
+        np.testing.assert_allclose(
+            np.sort(risk.noise(q, y, np.ones(7), rng), axis=0), np.sort(risk.slope(q, y), axis=0)
+        )
         return
     # labels drawn from the outputs' own probabilities: slopes of mean zero and of the variance l''
-    draws = np.stack([risk.noise(q, y, rng) for _ in range(20_000)])
+    copies = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 0.3])  # less than one is one
+    draws = np.stack([risk.noise(q, y, copies, rng) for _ in range(20_000)])
     np.testing.assert_allclose(draws.mean(axis=0), 0.0, atol=0.02)
     diagonal = np.stack([risk.bend(q, np.eye(outputs)[None, :, [k]].repeat(7, 0))[:, k, 0] for k in range(outputs)], 1)
+    diagonal[5] /= 4.0
     np.testing.assert_allclose(draws.var(axis=0), diagonal, atol=0.02)
 
 
@@ -142,3 +146,23 @@ def test_what_stands_in_is_the_nearest_in_mean_square() -> None:
     for _ in range(20):
         moved = smaller.matrices[1] + 0.05 * rng.normal(size=smaller.matrices[1].shape)
         assert distance(smaller) <= distance(Network((smaller.matrices[0], moved), smaller.intercept, RELU))
+
+
+def test_copies_count_in_standard_errors_and_in_noise() -> None:
+    """Merged rows must say what the copies said: the same standard error, and a null that is no larger."""
+    rng = np.random.default_rng(6)
+    X, Y = rng.normal(size=(40, 2)), rng.integers(2, size=(40, 1)).astype(float)
+    copies = rng.integers(1, 30, size=40)
+    risk = make_risk("logistic")
+    total = int(copies.sum())
+    merged = Problem(X, Y, copies / total, risk, size=total)
+    whole = Problem(np.repeat(X, copies, 0), np.repeat(Y, copies, 0), np.full(total, 1 / total), risk)
+    values = rng.normal(size=40)
+    assert merged.standard_error(values) == pytest.approx(whole.standard_error(np.repeat(values, copies)))
+    np.testing.assert_allclose(merged.copies, copies)
+    part = merged.rows(np.arange(10))
+    np.testing.assert_allclose(part.copies, copies[:10])
+    assert part.size == pytest.approx(copies[:10].sum())
+    net = Network((rng.normal(size=(2, 2)), rng.normal(size=(1, 2))), np.zeros(1), RELU)
+    nulls = [noise_null(Paths(), task, net, net.run(task.X), 40, rng) for task in (merged, whole)]
+    assert nulls[0] == pytest.approx(nulls[1], rel=0.35)

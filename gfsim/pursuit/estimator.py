@@ -123,7 +123,7 @@ class _NeuronPursuit(BaseEstimator):
             split = split_rows(len(data.X), fraction, rng, groups)
             if len(split.validation):
                 # training rows first: both parts are then views, and a million rows are not held twice
-                full = full.rows(np.concatenate([split.train, split.validation]))
+                full = full.reordered(np.concatenate([split.train, split.validation]))
                 train = full.rows(slice(0, len(split.train)))
                 held = full.rows(slice(len(split.train), None))
         growth = grow_over_l2(
@@ -472,7 +472,10 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
 
 
 def _problem(data: _Data, scaling: Scaling, risk: str) -> Problem:
-    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), data.weights / data.weights.sum(), make_risk(risk))
+    weights = data.weights / data.weights.sum()
+    # weights count copies; where they are no counts (all below one) each row still is a sample
+    size = max(float(data.weights.sum()), 1.0 / float(weights @ weights))
+    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), weights, make_risk(risk), size=size)
 
 
 def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:

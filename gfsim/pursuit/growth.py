@@ -396,9 +396,7 @@ class _Grower:
         v = self.validation.weights
         losses = self.validation.sample_losses(net)
         difference = losses - self.best_losses
-        mean = float(v @ difference)
-        error = float(np.sqrt(v**2 @ (difference - mean) ** 2))
-        if mean < -self.config.caution * error:
+        if float(v @ difference) < -self.config.caution * self.validation.standard_error(difference):
             self.best, self.best_losses, self.waited = net, losses, 0
         else:
             self.waited += 1

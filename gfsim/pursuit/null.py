@@ -46,13 +46,13 @@ def noise_slopes(
     problem: Problem, net: Network, kept: Kept, draws: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """dl/dq (n, K) of noise, ``draws`` times, after the fit of the present weights."""
-    q, Y, risk = kept.output, problem.Y, problem.risk
+    q, Y, risk, copies = kept.output, problem.Y, problem.risk, problem.copies
     if problem.Y.size * float(net.n_params) ** 2 <= LARGEST_FIT:
-        S = np.stack([risk.noise(q, Y, rng) for _ in range(draws)], axis=2)
+        S = np.stack([risk.noise(q, Y, copies, rng) for _ in range(draws)], axis=2)
         yield from np.moveaxis(fitted_away(problem, net, kept, S), 2, 0)
         return
     for _ in range(draws):
-        slopes = risk.noise(q, Y, rng)
+        slopes = risk.noise(q, Y, copies, rng)
         yield slopes - problem.weights @ slopes if net.intercept.size else slopes
 
 

@@ -37,8 +37,9 @@ class Risk(Protocol):
         """l'' V for V (n, K, m): (n, K, m)."""
         ...
 
-    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """dl/dq at targets that differ from the outputs by noise only: (n, K); see :mod:`gfsim.pursuit.null`."""
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """dl/dq at targets that differ from the outputs by noise only, the mean over the ``copies`` (n,) that a row
+        stands for: (n, K); see :mod:`gfsim.pursuit.null`."""
         ...
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -65,7 +66,8 @@ class SquareRisk:
         del q
         return 2.0 * V
 
-    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del copies  # residuals that are exchanged are means over copies already
         return rng.permutation(self.slope(q, y))
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -90,9 +92,10 @@ class LogisticRisk:
     def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
         return (expit(q) * expit(-q))[:, :, None] * V
 
-    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del y
-        return self.slope(q, (rng.random(q.shape) < expit(q)).astype(float))
+        m = _whole(copies)[:, None]
+        return expit(q) - rng.binomial(m, expit(q)) / m
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         share = weights @ y
@@ -125,14 +128,19 @@ class SoftmaxRisk:
         pi = softmax(q, axis=1)
         return pi[:, :, None] * (V - np.einsum("nk,nkm->nm", pi, V)[:, None, :])
 
-    def noise(self, q: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del y
-        drawn = (np.cumsum(softmax(q, axis=1), axis=1) < rng.random((len(q), 1))).sum(axis=1)
-        return self.slope(q, np.eye(q.shape[1])[np.minimum(drawn, q.shape[1] - 1)])
+        m, pi = _whole(copies), softmax(q, axis=1)
+        return pi - rng.multinomial(m, pi) / m[:, None]
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         logs = np.log(weights @ y)
         return logs - logs.mean()
+
+
+def _whole(copies: np.ndarray) -> np.ndarray:
+    """Numbers of labels to draw, at least one."""
+    return np.maximum(np.rint(copies), 1.0).astype(np.int64)
 
 
 _NAMED: dict[str, type[SquareRisk] | type[LogisticRisk] | type[SoftmaxRisk]] = {
