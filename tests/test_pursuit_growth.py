@@ -373,8 +373,8 @@ def test_thinning_takes_out_what_is_not_needed() -> None:
 
 def state(**changes: Any) -> State:
     values: dict[str, Any] = {
-        "loss": 1.0, "goal": 1e-8, "neurons": 3, "crowding": 0.1, "validated": True, "waited": 0, "predicted": 0.1,
-        "null": lambda: 0.2,
+        "loss": 1.0, "goal": 1e-8, "neurons": 3, "crowding": 0.1, "validated": True, "waited": 0, "falls": (),
+        "predicted": 0.1, "null": lambda: 0.2,
     }  # fmt: skip
     return State(**(values | changes))
 
@@ -389,6 +389,9 @@ def test_rules() -> None:
     assert ending() is None
     assert ending(loss=1e-9) == "loss"
     assert ending(neurons=5) == "budget"
+    assert ending(falls=(0.5, 1e-5, 1e-5, 1e-5)) == "no_improvement"
+    assert ending(falls=(0.5, 1e-5, 1e-5)) is None
+    assert ending(falls=(1e-5, 1e-5, 1e-5, 0.5, 1e-5)) is None
     assert ending(crowding=2.0) == "budget"
     assert ending(waited=6) == "validation"
     assert ending(waited=6, validated=False, predicted=0.3) is None

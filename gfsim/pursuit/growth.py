@@ -333,6 +333,7 @@ class _Grower:
             crowding=self.net.n_params / self.problem.Y.size,
             validated=self.validation is not None,
             waited=self.waited,
+            falls=[row["decrease"] / (row["loss"] + row["decrease"]) for row in self.history],
             predicted=predicted,
             null=null if null is not None else lambda: float("nan"),
         )

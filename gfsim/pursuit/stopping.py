@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,6 +29,8 @@ class State:
         Whether there are validation data.
     waited : int
         Additions since the best validation loss.
+    falls : sequence of float
+        By what part each addition has lowered the loss (with the penalty).
     predicted : float
         Largest decrease that a candidate predicts; NaN before candidates are known.
     null : function () -> float
@@ -41,6 +43,7 @@ class State:
     crowding: float
     validated: bool
     waited: int
+    falls: Sequence[float]
     predicted: float
     null: Callable[[], float]
 
@@ -107,6 +110,34 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Stalled:
+    """Additions that hardly lower the loss any more, penalty included: the penalty eats what they gain.
+
+    Parameters
+    ----------
+    additions : int
+        So many in a row.
+    rtol : float
+        Each lowers the loss by less than this part.
+    """
+
+    additions: int = 3
+    rtol: float = 1e-3
+
+    def __post_init__(self) -> None:
+        whole_number(self.additions, "additions")
+        positive(self.rtol, "rtol")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        last = state.falls[-self.additions :]
+        if len(last) == self.additions and max(last) < self.rtol:
+            return "no_improvement", (
+                f"{self.additions} additions in a row lowered the loss by less than {self.rtol:.1%} each"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class NoiseOnly:
     """The best candidate predicts no more than it would on noise (:mod:`gfsim.pursuit.null`), on average.
 
@@ -139,8 +170,8 @@ class NoiseOnly:
 
 
 def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
-    """Goal, budgets, validation with patience, and (``permutations`` > 0) the test against noise."""
+    """Goal, budgets, validation with patience, a loss that stalls, and (``permutations`` > 0) the test against noise."""
     if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
         raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
-    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience))
+    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience), Stalled())
     return (*rules, NoiseOnly(permutations)) if permutations else rules
