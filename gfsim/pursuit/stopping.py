@@ -170,7 +170,7 @@ class NoiseOnly:
 
 
 def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
-    """Goal, budgets, validation with patience, a loss that stalls, and (``permutations`` > 0) the test against noise."""
+    """Goal, budgets, patience, a loss that stalls, and (``permutations`` > 0) the test against noise."""
     if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
         raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
     rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience), Stalled())
