@@ -135,7 +135,13 @@ def test_every_kind_of_loss_is_found() -> None:
 def test_pairs_are_compared_on_what_both_were_fitted_to() -> None:
     cells = [cell("a", "np", k, 0.0, 1.0) for k in range(3)] + [cell("a", "lm", 1, 1.0, 4.0)]
     found = duel(cells, ["a"], "np", "lm")
-    assert (found.pairs, found.solved, found.cpu_ratio) == (1, (1, 0), 0.25)
+    assert (found.pairs, found.solved, found.alone, found.cpu_ratio) == (1, (1, 0), (1, 0), 0.25)
+    assert np.isnan(found.usual_ratio)
+    many = [cell("a", m, k, e, c) for k in range(7) for m, e, c in (("np", 0.0, 1.0), ("lm", float(k > 0), 2.0))]
+    found = duel(many, ["a"], "np", "lm")
+    assert (found.alone, found.usual_ratio) == ((6, 0), 0.5)
+    assert found.chance == pytest.approx(2 * 0.5**6)
+    assert duel(many, ["a"], "np", "np").chance == 1.0
     rng = np.random.default_rng(0)
     noise = 0.01 * rng.normal(size=4)
     cells = [cell("a", "np", k, 0.50 + noise[k], parameters=30) for k in range(4)]

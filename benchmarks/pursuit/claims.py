@@ -41,25 +41,15 @@ def claims(found: Results) -> list[Claim]:
         _staircases(table),
         _gromo(table, groups["core"]),
         _real(table, groups["real"]),
-        _duel(
-            duel(found.cells, groups["core"], "np", "np-no-paths"),
-            "paths: more is solved with them",
-            lambda d: d.solved[0] > d.solved[1],
-        ),
-        _duel(
+        _better(duel(found.cells, groups["core"], "np", "np-no-paths"), "paths: more is solved with them"),
+        _better(duel(found.cells, groups["core"], "np", "np-no-trials"), "trials: more is solved with them"),
+        _better(
             duel(found.cells, groups["core"], "np-no-trials", "np-random-no-trials"),
             "without trials the NCF's direction solves more than a random one",
-            lambda d: d.solved[0] > d.solved[1],
         ),
-        _duel(
+        _cheaper(
             duel(found.cells, groups["core"], "np", "np-random"),
-            "with trials the NCF's direction solves as much as random ones, in less CPU time",
-            lambda d: d.solved[0] >= d.solved[1] and d.cpu_ratio < 1,
-        ),
-        _duel(
-            duel(found.cells, groups["core"], "np", "np-no-trials"),
-            "trials: as much or more is solved with them",
-            lambda d: d.solved[0] >= d.solved[1],
+            "with trials random directions solve as much, but the NCF's in at most two thirds of the CPU time",
         ),
     ]
 
@@ -85,9 +75,7 @@ def _share(
 
 
 def _more(found: Results, tasks: list[str]) -> Claim:
-    d = duel(found.cells, tasks, "np", "np-no-trials")
-    measured = f"{d.solved[0]} with, {d.solved[1]} without trials, of {d.pairs}"
-    return Claim("d = 30: more with trials", "more", measured, d.solved[0] > d.solved[1] if d.pairs else None)
+    return _better(duel(found.cells, tasks, "np", "np-no-trials"), "d = 30: more is solved with trials")
 
 
 def _staircases(table: dict[tuple[str, str], Entry]) -> Claim:
@@ -130,11 +118,23 @@ def _real(table: dict[tuple[str, str], Entry], tables: list[str]) -> Claim:
     return Claim(text, "80 %", measured, good >= 0.8 * len(stands))
 
 
-def _duel(d: Duel, text: str, holds: object) -> Claim:
-    if not d.pairs or math.isnan(d.cpu_ratio):
-        return Claim(text, "-", "-", None)
-    measured = (
-        f"{d.solved[0]} against {d.solved[1]} of {d.pairs} fits ({d.first} against {d.second}), "
-        f"{d.cpu_ratio:.2g} times the CPU time"
-    )
-    return Claim(text, "-", measured, bool(holds(d)) if callable(holds) else None)
+def _better(d: Duel, text: str) -> Claim:
+    """More solved by the first: yes or no only where chance is ruled out at the usual 5 %."""
+    asked = "p < 0.05"
+    if not d.pairs:
+        return Claim(text, asked, "-", None)
+    measured = f"{_counts(d)}, p = {d.chance:.2g}"
+    return Claim(text, asked, measured, d.alone[0] > d.alone[1] if d.chance < 0.05 else None)
+
+
+def _cheaper(d: Duel, text: str) -> Claim:
+    """As much solved by the second as far as chance allows, at a higher price."""
+    asked = "ratio <= 0.67"
+    if not d.pairs or math.isnan(d.usual_ratio):
+        return Claim(text, asked, "-", None)
+    measured = f"{_counts(d)}, p = {d.chance:.2g}; CPU ratio {d.usual_ratio:.2g} where both solve"
+    return Claim(text, asked, measured, d.chance >= 0.05 and d.usual_ratio <= 0.67)
+
+
+def _counts(d: Duel) -> str:
+    return f"{d.solved[0]} against {d.solved[1]} of {d.pairs} fits ({d.first} against {d.second})"

@@ -121,8 +121,11 @@ def _conditions(found: Results) -> list[str]:
 
 
 def _claims(rows: Sequence[Claim]) -> list[str]:
-    word = {True: "yes", False: "**no**", None: "not measured"}
+    word = {True: "yes", False: "**no**", None: "open"}
     return [
+        "Open means not measured, or not enough fits to tell from chance (McNemar's test on the tasks and seeds that "
+        "both methods were fitted to).  A share is asked of whatever fits there are.",
+        "",
         "| claim | asked | measured | holds |",
         "|---|---|---|---|",
         *(f"| {c.text} | {c.asked} | {c.measured} | {word[c.holds]} |" for c in rows),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 from benchmarks.pursuit.cells import Cell
@@ -103,15 +104,27 @@ class Duel:
     first, second : str
     pairs : int
     solved : (int, int)
+    alone : (int, int)
+        Pairs that only the first, and only the second solved.
     cpu_ratio : float
         CPU seconds of the first over those of the second, summed over the pairs.
+    usual_ratio : float
+        The median of that ratio over the pairs that both solved; NaN if there are none.
     """
 
     first: str
     second: str
     pairs: int
     solved: tuple[int, int]
+    alone: tuple[int, int]
     cpu_ratio: float
+    usual_ratio: float
+
+    @property
+    def chance(self) -> float:
+        """How likely so uneven a split of the pairs that only one solved is if neither is better (McNemar's test)."""
+        n = sum(self.alone)
+        return float(binomtest(self.alone[0], n).pvalue) if n else 1.0
 
 
 def duel(cells: Iterable[Cell], tasks: Iterable[str], first: str, second: str) -> Duel:
@@ -123,8 +136,17 @@ def duel(cells: Iterable[Cell], tasks: Iterable[str], first: str, second: str) -
             by[cell.method][(cell.task, cell.seed)] = cell
     common = sorted(by[first].keys() & by[second].keys())
     cpu = [sum(by[m][key].cpu for key in common) for m in (first, second)]
-    solved = tuple(sum(bool(by[m][key].solved) for key in common) for m in (first, second))
-    return Duel(first, second, len(common), (solved[0], solved[1]), cpu[0] / cpu[1] if cpu[1] else math.nan)
+    outcomes = [(bool(by[first][key].solved), bool(by[second][key].solved)) for key in common]
+    both = [by[first][k].cpu / by[second][k].cpu for k, o in zip(common, outcomes, strict=True) if all(o)]
+    return Duel(
+        first,
+        second,
+        len(common),
+        (sum(a for a, _ in outcomes), sum(b for _, b in outcomes)),
+        (sum(a and not b for a, b in outcomes), sum(b and not a for a, b in outcomes)),
+        cpu[0] / cpu[1] if cpu[1] else math.nan,
+        float(np.median(both)) if both else math.nan,
+    )
 
 
 @dataclass(frozen=True)
