@@ -168,7 +168,7 @@ class Standing:
 
     @property
     def within(self) -> bool:
-        return self.gap <= self.error
+        return self.gap <= self.error + 1e-12  # two equal splits differ by rounding
 
     @property
     def share(self) -> float:
