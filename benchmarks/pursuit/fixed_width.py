@@ -51,7 +51,8 @@ class Data:
         else:
             risk, Y = "softmax", (draw.y[:, None] == classes).astype(float)
         weights = np.full(len(Y), 1.0 / len(Y))
-        scaling = Scaling.of(draw.X, Y, weights, standardise=True, targets=risk == "square", bias=task.bias)
+        # without biases a network could not undo a shift of the data
+        scaling = Scaling.of(draw.X, Y, weights, standardise=task.bias, targets=risk == "square", bias=task.bias)
         full = Problem(scaling.inputs(draw.X), scaling.targets(Y), weights, make_risk(risk))
         train, held = held_out(task, draw, seed)
         activation = HomogeneousActivation(task.p, task.alpha)

@@ -45,6 +45,7 @@ class Pursuit:
             "p": task.p,
             "alpha": task.alpha,
             "bias": task.bias,
+            "standardise": task.bias,  # a shift of the data could not be undone without biases
             "max_neurons": task.neurons,
             "random_state": seed,
             "callback": lambda *_: not clock.over(),

@@ -124,7 +124,7 @@ def _claims(rows: Sequence[Claim]) -> list[str]:
     word = {True: "yes", False: "**no**", None: "open"}
     return [
         "Open means not measured, or not enough fits to tell from chance (McNemar's test on the tasks and seeds that "
-        "both methods were fitted to).  A share is asked of whatever fits there are.",
+        "both methods were fitted to).",
         "",
         "| claim | asked | measured | holds |",
         "|---|---|---|---|",
