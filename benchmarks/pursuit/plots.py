@@ -50,7 +50,7 @@ def _solved(table: dict[tuple[str, str], Entry], tasks: list[Task]) -> Any:
 
     methods = [m for m in all_methods() if any((t.name, m) in table for t in tasks)]
     share = np.full((len(tasks), len(methods)), np.nan)
-    figure = Figure(figsize=(2.6 + 0.62 * len(methods), 1.6 + 0.42 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 2.6 + 0.62 * len(methods)), 1.6 + 0.42 * len(tasks)), layout="constrained")
     ax = figure.subplots()
     for row, task in enumerate(tasks):
         for column, method in enumerate(methods):
@@ -73,8 +73,9 @@ def _solved(table: dict[tuple[str, str], Entry], tasks: list[Task]) -> Any:
     ax.tick_params(length=0)
     ax.grid(False)
     own = sum(m == "np" or m in ABLATIONS or m == "np-paper" for m in methods)
-    ax.axvline(own - 0.5, color="black", lw=1.2)
-    ax.set_title("seeds solved, and median CPU seconds of a fit; left of the line Neuron Pursuit", fontsize=9)
+    if own < len(methods):
+        ax.axvline(own - 0.5, color="black", lw=1.2)
+    ax.set_title("seeds solved, and median CPU seconds of a fit (np...: Neuron Pursuit)", fontsize=9)
     return figure
 
 
