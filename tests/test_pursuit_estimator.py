@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gfsim.errors import InvalidInput, UnknownName
-from gfsim.pursuit.algorithm import PursuitConfig, pursue
+from gfsim.pursuit.algorithm import pursue
+from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
 from gfsim.pursuit.minimise import Descent
 

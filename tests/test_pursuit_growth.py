@@ -373,8 +373,8 @@ def test_thinning_takes_out_what_is_not_needed() -> None:
 
 def state(**changes: Any) -> State:
     values: dict[str, Any] = {
-        "loss": 1.0, "goal": 1e-8, "neurons": 3, "crowding": 0.1, "validated": True, "waited": 0, "predicted": 0.1,
-        "null": lambda: 0.2,
+        "loss": 1.0, "goal": 1e-8, "neurons": 3, "crowding": 0.1, "validated": True, "waited": 0, "falls": (),
+        "predicted": 0.1, "null": lambda: 0.2,
     }  # fmt: skip
     return State(**(values | changes))
 
@@ -389,6 +389,9 @@ def test_rules() -> None:
     assert ending() is None
     assert ending(loss=1e-9) == "loss"
     assert ending(neurons=5) == "budget"
+    assert ending(falls=(0.5, 1e-5, 1e-5, 1e-5)) == "no_improvement"
+    assert ending(falls=(0.5, 1e-5, 1e-5)) is None
+    assert ending(falls=(1e-5, 1e-5, 1e-5, 0.5, 1e-5)) is None
     assert ending(crowding=2.0) == "budget"
     assert ending(waited=6) == "validation"
     assert ending(waited=6, validated=False, predicted=0.3) is None
@@ -518,6 +521,24 @@ def test_a_step_that_does_not_help_is_not_taken() -> None:
     assert grown.history == []
 
 
+def test_caution_prefers_the_smaller_network() -> None:
+    """Noise fitted by a few neurons: without caution any lucky validation loss makes a network the best."""
+    rng = np.random.default_rng(6)
+    X, y = rng.normal(size=(80, 4)), rng.normal(size=80)
+    train, held = problem(X[:50], y[:50]), problem(X[50:], y[50:])
+    sizes = []
+    for caution in (0.0, 50.0):
+        config = GrowthConfig(caution=caution, rules=(Budget(4), Patience(9)), thin=None)
+        grown = grow(train, config, rng=np.random.default_rng(0), validation=held)
+        sizes.append(grown.net.n_neurons)
+        losses = [row["validation"] for row in grown.history]
+        if caution == 0.0:
+            assert grown.validation == min(
+                [*losses, held.data_loss(Network.empty(4, 1, 1, RELU, np.array([y[:50].mean()])))]
+            )
+    assert sizes[1] == 0 < sizes[0]
+
+
 def test_selections_and_entries_can_be_exchanged() -> None:
     X, y = teacher()
     task = problem(X, y)
@@ -541,6 +562,8 @@ def test_config_refuses() -> None:
         GrowthConfig(activation="tanh")
     with pytest.raises(InvalidInput, match="loss_rtol = 2"):
         GrowthConfig(loss_rtol=2)
+    with pytest.raises(InvalidInput, match="caution = nan"):
+        GrowthConfig(caution=float("nan"))
     with pytest.raises(UnknownName, match="'auto'"):
         GrowthConfig(fitter="autos")
 

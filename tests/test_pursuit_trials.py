@@ -13,7 +13,9 @@ from gfsim.models.feedforward import FeedForward
 from gfsim.ncf.neuron import neuron_ncfs
 from gfsim.ncf.origin import OriginNCF
 from gfsim.objective import Objective
-from gfsim.pursuit.algorithm import PursuitConfig, choose_neuron, contenders, pursue
+from gfsim.pursuit.algorithm import pursue
+from gfsim.pursuit.choice import choose_neuron, contenders
+from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.contest import rivals, standard_error, winner
 from gfsim.pursuit.minimise import Descent, Outcome
 from gfsim.pursuit.record import Record, Start

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gfsim.cli.fitting import Fitted, Task
     from gfsim.cli.tabular import Samples
     from gfsim.output import OutputDirectory
-    from gfsim.pursuit.algorithm import PursuitConfig
+    from gfsim.pursuit.config import PursuitConfig
 
 DEFAULTS: dict[str, Any] = {
     "hidden_layers": 2,
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, samples: Samples) -> int:
 
 def _config(args: argparse.Namespace) -> PursuitConfig:
     from gfsim.errors import InvalidInput
-    from gfsim.pursuit.algorithm import PursuitConfig
+    from gfsim.pursuit.config import PursuitConfig
     from gfsim.pursuit.minimise import make_minimiser
 
     settings: dict[str, Any] = {}

@@ -8,20 +8,8 @@ docs/theory.md, section 6.
 3. Stop: the loss is below its tolerance, every NCF vanishes, validation stops improving, or the neuron
    budget is spent.
 
-Three details are ours, not the paper's.
-
-*Ties.*  Where maxima of a layer agree, rounding would decide.  Among those equal within ``tie_rtol`` we
-take the one whose incoming weights have the largest cosine with those of a neuron already in the
-layer.  One tie is systematic: after the first iteration of a deep ReLU net every sample that pulls
-passes through the only neuron of a layer, whose stationarity, sum_i G_i H_i = 0, makes
-N(a, b) - N(-a, b) = sum_i (G_i.b)(a.H_i) vanish for every a.  If the minimum lies on kinks the descent
-leaves a small remainder, whose sign depends on the parity of its last step; such mirror images
-therefore count as tied within the wider ``mirror_rtol``.
-
-*Trials.*  Maxima may also differ by less than their sampling error, so that the draw of the data, and
-not the target, orders them (:mod:`gfsim.pursuit.contest`).  With ``trials`` > 1 such maxima, of the
-origin or of any layer, are each added and minimised, and the one with the smallest loss is kept.  With
-``trials`` = 1, as published, the largest value decides.
+Three details are ours, not the paper's: ties between maxima and trials of several are explained in
+:mod:`gfsim.pursuit.choice`.
 
 *Polish.*  A second-order refinement may follow the last minimisation; it is a step of its own in the
 record and never hides the value reached before it.
@@ -33,25 +21,22 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from gfsim.arrays import finite_array, generator, positive
-from gfsim.errors import InvalidInput, NotHomogeneous
-from gfsim.losses import Loss
-from gfsim.models.activation import Activation, HomogeneousActivation, make_activation
+from gfsim.arrays import finite_array, generator
+from gfsim.errors import InvalidInput
 from gfsim.models.feedforward import FeedForward
-from gfsim.ncf import neuron, origin
-from gfsim.ncf.kkt import KKTPoint
-from gfsim.ncf.neuron import NeuronNCF
-from gfsim.objective import Objective, Reduction
+from gfsim.ncf import origin
+from gfsim.objective import Objective
+from gfsim.pursuit.choice import contenders, maxima_of
+from gfsim.pursuit.config import PursuitConfig, alpha_of, plain
 from gfsim.pursuit.contest import rivals, winner
 from gfsim.pursuit.grow import append_neuron
-from gfsim.pursuit.minimise import Descent, Minimiser, Outcome, Polish, make_minimiser
+from gfsim.pursuit.minimise import Minimiser, Outcome, Polish, make_minimiser
 from gfsim.pursuit.record import (
     Addition,
-    Maxima,
     Minimisation,
     Record,
     Start,
@@ -62,133 +47,6 @@ from gfsim.pursuit.record import (
     fingerprint,
     total_neurons,
 )
-
-OnWorse = Literal["keep", "refuse"]
-
-MIRROR_COSINE = 0.99
-"""(a, b) and (a', b') are mirror images if a' is this close to -a and b' to b."""
-
-
-@dataclass(frozen=True)
-class PursuitConfig:
-    """Everything that a pursuit depends on besides data and random numbers.
-
-    Parameters
-    ----------
-    hidden_layers : int >= 1
-        L - 1.
-    activation : str or Activation
-        ``relu``, ``square``, ... or an object; ``p`` and ``alpha`` go with a name.
-    loss, reduction
-        As for :class:`gfsim.objective.Objective`; the reduction sets the clock of the descent.
-    delta0, delta : float
-        Norm of the start and of every later neuron's (a, b).
-    minimiser : str or Minimiser
-        ``"descent"``, ``"flow"`` or an object of :mod:`gfsim.pursuit.minimise`.
-    polish : bool
-        Refine the final weights by :class:`gfsim.pursuit.minimise.Polish`.
-    starts : int
-        Random starts of every NCF maximisation.
-    tie_rtol : float
-        Maxima of a layer within this relative distance of its best count as tied.
-    mirror_rtol : float
-        The same for mirror images in a layer with one gate (see "Ties" above); 0 for none.
-    trials : int
-        At most so many maxima that the data cannot tell apart are tried (see "Trials" above); 1 for none.
-    trial_sigmas : float
-        Maxima closer to the largest than so many standard errors of the difference are not told apart.
-    max_neurons : int
-        Hidden neurons in all; at least one a layer.
-    loss_rtol : float
-        Stop when L <= loss_rtol L(0), L(0) the loss of the zero function.
-    ncf_tol : float
-        Stop when in every layer the best neuron's first-order effect has a correlation <= ncf_tol with
-        what the data ask for (see ``Addition.correlation``): no neuron escapes this way.
-    patience : int
-        With validation data: stop after this many additions without a better validation loss, and
-        return the best network.
-    on_worse : "keep" or "refuse"
-        What to do when a minimisation ends with a larger loss than before the addition (the step was too
-        large, or the flow was followed too shortly).  ``"keep"``, as published, goes on from there and
-        says so in the record; ``"refuse"`` takes the neuron out again and stops.
-
-    Raises
-    ------
-    InvalidInput, UnknownName
-        For a value out of its range, or a name that is not known.
-    NotHomogeneous
-        For an activation that is not max(z, alpha z)^p.
-    """
-
-    hidden_layers: int = 2
-    activation: str | Activation = "relu"
-    p: int | None = None
-    alpha: float | None = None
-    loss: str | Loss = "square"
-    reduction: Reduction = "mean"
-    delta0: float = 0.2
-    delta: float = 0.03
-    minimiser: str | Minimiser = field(default_factory=Descent)
-    polish: bool = True
-    starts: int = 64
-    tie_rtol: float = 1e-4
-    mirror_rtol: float = 5e-2
-    trials: int = 1
-    trial_sigmas: float = 1.0
-    max_neurons: int = 20
-    loss_rtol: float = 1e-8
-    ncf_tol: float = 1e-9
-    patience: int = 6
-    on_worse: OnWorse = "keep"
-
-    def __post_init__(self) -> None:
-        for name in ("hidden_layers", "starts", "trials", "max_neurons", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InvalidInput(f"{name} = {value!r}; it must be a whole number >= 1")
-        for name in ("delta0", "delta"):
-            positive(getattr(self, name), name)
-        if not (isinstance(self.trial_sigmas, (int, float, np.floating)) and 0 <= self.trial_sigmas < np.inf):
-            raise InvalidInput(f"trial_sigmas = {self.trial_sigmas!r}; it must be a finite number >= 0")
-        for name in ("tie_rtol", "mirror_rtol", "loss_rtol", "ncf_tol"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float, np.floating)) and 0 <= value < 1):
-                raise InvalidInput(f"{name} = {value!r}; it must be a number in [0, 1)")
-        if self.on_worse not in get_args(OnWorse):
-            raise InvalidInput(f"on_worse = {self.on_worse!r}; choose 'keep' (as published) or 'refuse'")
-        if self.max_neurons < self.hidden_layers:
-            raise InvalidInput(
-                f"max_neurons = {self.max_neurons} for {self.hidden_layers} hidden layers; the start alone has one "
-                "neuron in each: raise max_neurons"
-            )
-        make_minimiser(self.minimiser)
-        activation = make_activation(self.activation, self.p, self.alpha)
-        if activation.power is None:
-            raise NotHomogeneous(
-                f"Neuron Pursuit follows NCFs, which need an activation max(z, alpha z)^p; {activation.name} is not one"
-            )
-
-    def model(self, n_inputs: int, n_outputs: int) -> FeedForward:
-        """The first network: one neuron in every hidden layer."""
-        activation = make_activation(self.activation, self.p, self.alpha)
-        return FeedForward((n_inputs, *[1] * self.hidden_layers, n_outputs), activation)
-
-
-@dataclass(frozen=True)
-class Neuron:
-    """The neuron that the NCFs ask for at some weights, and how it was chosen."""
-
-    layer: int
-    point: KKTPoint
-    a: np.ndarray = field(repr=False)
-    b: np.ndarray = field(repr=False)
-    maxima: tuple[Maxima, ...]
-    correlation: float
-    tied: int
-    cosines: tuple[float, ...]
-    chosen: int
-    error: float = 0.0
-    """Standard error of this neuron's distance in NCF value from the best one's."""
 
 
 @dataclass(frozen=True)
@@ -296,139 +154,6 @@ def pursue(
     return _Pursuit(X, y, PursuitConfig() if config is None else config, rng, X_val, y_val, progress, callback).go()
 
 
-def choose_neuron(
-    objective: Objective, w: np.ndarray, *, starts: int, tie_rtol: float, mirror_rtol: float, rng: np.random.Generator
-) -> Neuron | None:
-    """The neuron of docs/theory.md, section 6, step 2, at weights ``w`` (P,).
-
-    None when every NCF vanishes.  Between layers the first of the largest value wins; within the layer
-    ties are broken as said at the top of this module; ``tie_rtol`` and ``mirror_rtol`` as in
-    :class:`PursuitConfig`.
-    """
-    found = contenders(objective, w, starts=starts, tie_rtol=tie_rtol, mirror_rtol=mirror_rtol, rng=rng)
-    return found[0] if found else None
-
-
-def contenders(
-    objective: Objective,
-    w: np.ndarray,
-    *,
-    starts: int,
-    tie_rtol: float,
-    mirror_rtol: float,
-    rng: np.random.Generator,
-    sigmas: float = 0.0,
-    most: int = 1,
-) -> list[Neuron]:
-    """:func:`choose_neuron`'s neuron, and after it up to ``most`` - 1 others whose NCF values, in whatever
-    layer, lie within ``sigmas`` standard errors of its own; one of each group of ties.  Empty when every
-    NCF vanishes."""
-    model = objective.model
-    ncfs = neuron.neuron_ncfs(objective, w)
-    points = [neuron.maximise(ncf, starts=starts, rng=rng) for ncf in ncfs]
-    maxima = tuple(_maxima(ncf.layer, found, starts) for ncf, found in zip(ncfs, points, strict=True))
-    if not isinstance(model, FeedForward):
-        return []
-    matrices = model.unpack(w)
-    groups: list[tuple[NeuronNCF, list[KKTPoint]]] = []
-    for ncf, found, rows in zip(ncfs, points, matrices, strict=False):
-        groups += [
-            (ncf, tied) for tied in _tie_groups(ncf, found, tie_rtol, mirror_rtol if _one_gate(ncf, rows) else 0.0)
-        ]
-    groups.sort(key=lambda group: -group[1][0].value)  # stable: of equal layers the first comes first
-    shares = [ncf.contributions(tied[0].u) for ncf, tied in groups]
-    out = []
-    for place, error in rivals(shares, sigmas, most):
-        ncf, tied = groups[place]
-        rows = matrices[ncf.layer - 1]
-        cosines = [_closest(rows, ncf.split(point.u)[0], bool(ncf.activation.flips_sign)) for point in tied]
-        chosen = int(np.argmax(cosines))
-        a, b = ncf.split(tied[chosen].u)
-        out.append(
-            Neuron(
-                layer=ncf.layer,
-                point=tied[chosen],
-                a=a,
-                b=b,
-                maxima=maxima,
-                correlation=correlation(objective, w, ncf.layer, a, b),
-                tied=len(tied),
-                cosines=tuple(cosines),
-                chosen=chosen,
-                error=error,
-            )
-        )
-    return out
-
-
-def _tie_groups(ncf: NeuronNCF, points: list[KKTPoint], tie_rtol: float, mirror_rtol: float) -> list[list[KKTPoint]]:
-    """Positive maxima, best first, each with those that count as tied with it."""
-    left = [point for point in points if point.value > 0]
-    groups = []
-    while left:
-        tied = [point for point in left if _is_tied(ncf, point, left[0], tie_rtol, mirror_rtol)]
-        groups.append(tied)
-        left = [point for point in left if not any(point is member for member in tied)]
-    return groups
-
-
-def _one_gate(ncf: NeuronNCF, rows: np.ndarray) -> bool:
-    """Whether every sample that pulls passes through the layer's only neuron (see "Ties" above)."""
-    if len(rows) != 1 or ncf.activation.name != "relu":
-        return False
-    pulls = np.any(ncf.pull != 0, axis=1)
-    return bool((ncf.inputs[pulls] @ rows[0] >= 0).all())
-
-
-def _is_tied(ncf: NeuronNCF, point: KKTPoint, best: KKTPoint, tie_rtol: float, mirror_rtol: float) -> bool:
-    if point.value >= (1 - tie_rtol) * best.value:
-        return True
-    (a, b), (a_best, b_best) = ncf.split(point.u), ncf.split(best.u)
-    opposite = a @ a_best <= -MIRROR_COSINE * (a_best @ a_best) and b @ b_best >= MIRROR_COSINE * (b_best @ b_best)
-    return bool(opposite and point.value >= (1 - mirror_rtol) * best.value)
-
-
-def _closest(rows: np.ndarray, a: np.ndarray, either_sign: bool) -> float:
-    """Largest cosine of ``a`` with a row that is not zero (-1 if all are zero)."""
-    norms = np.linalg.norm(rows, axis=1)
-    if not norms.any():
-        return -1.0
-    live = norms > 0
-    cosines = (rows[live] @ a) / (norms[live] * np.linalg.norm(a))
-    return float(np.abs(cosines).max() if either_sign else cosines.max())
-
-
-def correlation(objective: Objective, w: np.ndarray, layer: int, a: np.ndarray, b: np.ndarray) -> float:
-    """<H1, ybar> / (|H1| |ybar|) of a neuron (a, b) of ``layer``: scale-free, in [-1, 1].
-
-    H1_ik = (g_{l+1,i}[k, :] . b) s(a . h_{l-1,i}) is its first-order effect on the outputs; zero when
-    either vanishes.
-    """
-    model = objective.model
-    if not isinstance(model, FeedForward):
-        raise InvalidInput(f"correlations of neurons need a feed-forward net, not {model.name}")
-    kept = model.run(w, objective.X)
-    ybar = objective.pull(kept.output)
-    response = model.activation.value(kept.hidden[layer - 1] @ a)
-    H1 = np.empty_like(ybar)
-    for k in range(model.n_outputs):
-        C = np.zeros_like(ybar)
-        C[:, k] = 1.0
-        H1[:, k] = (model.backpropagate(w, kept, C)[layer] @ b) * response
-    scale = float(np.linalg.norm(H1) * np.linalg.norm(ybar))
-    return float((H1 * ybar).sum()) / scale if scale > 0 else 0.0
-
-
-def _maxima(layer: int, points: list[KKTPoint], starts: int) -> Maxima:
-    return Maxima(
-        layer=layer,
-        values=tuple(point.value for point in points),
-        residuals=tuple(point.residual for point in points),
-        hits=tuple(point.hits for point in points),
-        starts=starts,
-    )
-
-
 class _Pursuit:
     """State of one pursuit."""
 
@@ -464,13 +189,13 @@ class _Pursuit:
             problem={
                 "activation": self.model.activation.name,
                 "p": self.model.activation.power,
-                "alpha": _alpha(self.model.activation),
+                "alpha": alpha_of(self.model.activation),
                 "loss": self.objective.loss.name,
                 "reduction": config.reduction,
                 "hidden_layers": config.hidden_layers,
                 "null_loss": self.null_loss,
             },
-            config=_plain(config, self.minimiser),
+            config=plain(config, self.minimiser),
             data=fingerprint(inputs, labels),
         )
         self.best: tuple[float, FeedForward, np.ndarray] | None = None
@@ -527,7 +252,7 @@ class _Pursuit:
     def _start(self) -> bool:
         ncf = origin.OriginNCF(self.objective)
         points = origin.maximise(ncf, starts=self.config.starts, rng=self.rng)
-        maxima = _maxima(0, points, self.config.starts)
+        maxima = maxima_of(0, points, self.config.starts)
         u = points[0].u if points else np.zeros(ncf.size)
         trials: tuple[Trial, ...] = ()
         tried = rivals([ncf.contributions(p.u) for p in points], self.config.trial_sigmas, self.config.trials)
@@ -724,17 +449,3 @@ def _checked(X: object, y: object) -> tuple[np.ndarray, np.ndarray]:
     if len(labels) != len(inputs):
         raise InvalidInput(f"X has {len(inputs)} samples and y {len(labels)}; they must agree")
     return inputs, labels if labels.ndim == 2 else labels[:, None]
-
-
-def _alpha(activation: Activation) -> float:
-    return activation.alpha if isinstance(activation, HomogeneousActivation) else float("nan")
-
-
-def _plain(config: PursuitConfig, minimiser: Minimiser) -> dict[str, Any]:
-    """The settings as JSON-ready values."""
-    plain: dict[str, Any] = {name: getattr(config, name) for name in PursuitConfig.__dataclass_fields__}
-    plain["minimiser"], plain["minimiser_settings"] = minimiser.name, minimiser.settings()
-    plain["loss"] = config.loss if isinstance(config.loss, str) else config.loss.name
-    activation = make_activation(config.activation, config.p, config.alpha)
-    plain |= {"activation": activation.name, "p": activation.power, "alpha": _alpha(activation)}
-    return plain

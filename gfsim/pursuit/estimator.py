@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from gfsim.errors import InvalidInput, unknown_name
 from gfsim.models.activation import HomogeneousActivation
-from gfsim.pursuit.algorithm import PursuitConfig, PursuitResult, pursue
+from gfsim.pursuit.algorithm import PursuitResult, pursue
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
+from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
@@ -119,8 +121,11 @@ class _NeuronPursuit(BaseEstimator):
         if validation is None:
             fraction = self._fraction()
             split = split_rows(len(data.X), fraction, rng, groups)
-            held = full.rows(split.validation) if len(split.validation) else None
-            train = full.rows(split.train) if held is not None else full
+            if len(split.validation):
+                # training rows first: both parts are then views, and a million rows are not held twice
+                full = full.reordered(np.concatenate([split.train, split.validation]))
+                train = full.rows(slice(0, len(split.train)))
+                held = full.rows(slice(len(split.train), None))
         growth = grow_over_l2(
             train,
             config,
@@ -294,6 +299,13 @@ class _NeuronPursuit(BaseEstimator):
 
         return GrownNetwork.of(self._scaling, self.network_)
 
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the same map as :meth:`to_torch` to an ONNX file (``pip install 'gfsim[onnx]'``); returns the path."""
+        check_is_fitted(self)
+        from gfsim.pursuit.onnx_model import write_onnx
+
+        return write_onnx(self._scaling, self.network_, path)
+
     def plot_history(self, ax: Any = None) -> Any:
         """Loss and validation loss against neurons; returns the matplotlib axes."""
         check_is_fitted(self)
@@ -351,7 +363,7 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
         returns False.  If it raises, the best network so far is kept and a warning says so.
     settings : mapping, optional
         Further fields of :class:`gfsim.pursuit.growth.GrowthConfig`, or in paper mode of
-        :class:`gfsim.pursuit.algorithm.PursuitConfig`.
+        :class:`gfsim.pursuit.config.PursuitConfig`.
 
     Attributes
     ----------
@@ -470,7 +482,10 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
 
 
 def _problem(data: _Data, scaling: Scaling, risk: str) -> Problem:
-    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), data.weights / data.weights.sum(), make_risk(risk))
+    weights = data.weights / data.weights.sum()
+    # weights count copies; where they are no counts (all below one) each row still is a sample
+    size = max(float(data.weights.sum()), 1.0 / float(weights @ weights))
+    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), weights, make_risk(risk), size=size)
 
 
 def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:

@@ -27,9 +27,10 @@ from gfsim.models.activation import Activation, HomogeneousActivation, make_acti
 from gfsim.pursuit.candidates import Candidate, Candidates, Paths
 from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
-from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules, permutation_null
+from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
@@ -66,6 +67,9 @@ class GrowthConfig:
     rescue : Splitting or None
     thin : Thin or None
         Take out superfluous neurons at the end.
+    caution : float >= 0
+        A larger network is the better one only if its validation loss is lower by more than this many standard errors
+        of the difference.
     """
 
     hidden_layers: int = 1
@@ -82,9 +86,12 @@ class GrowthConfig:
     prune: Prune | None = field(default_factory=Prune)
     rescue: Splitting | None = field(default_factory=Splitting)
     thin: Thin | None = field(default_factory=Thin)
+    caution: float = 1.0
 
     def __post_init__(self) -> None:
         whole_number(self.hidden_layers, "hidden_layers")
+        if not (isinstance(self.caution, (int, float, np.floating)) and 0 <= self.caution < np.inf):
+            raise InvalidInput(f"caution = {self.caution!r}; it must be a finite number >= 0")
         if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
             raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
         make_fitter(self.fitter)
@@ -326,6 +333,7 @@ class _Grower:
             crowding=self.net.n_params / self.problem.Y.size,
             validated=self.validation is not None,
             waited=self.waited,
+            falls=[row["decrease"] / (row["loss"] + row["decrease"]) for row in self.history],
             predicted=predicted,
             null=null if null is not None else lambda: float("nan"),
         )
@@ -381,7 +389,7 @@ class _Grower:
     def _judge(self, net: Network) -> float:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
 
-        Beyond chance: by more than the standard error of the difference over the validation samples.  A
+        Beyond chance: by more than ``caution`` standard errors of the difference over the validation samples.  A
         larger network that is better by luck only would be preferred otherwise, and patience never end.
         """
         if self.validation is None:
@@ -389,9 +397,7 @@ class _Grower:
         v = self.validation.weights
         losses = self.validation.sample_losses(net)
         difference = losses - self.best_losses
-        mean = float(v @ difference)
-        error = float(np.sqrt(v**2 @ (difference - mean) ** 2))
-        if mean < -error:
+        if float(v @ difference) < -self.config.caution * self.validation.standard_error(difference):
             self.best, self.best_losses, self.waited = net, losses, 0
         else:
             self.waited += 1
@@ -433,7 +439,7 @@ class _Grower:
 
 
 class _Null:
-    """The permutation null at one network, computed at most once and only when a rule asks."""
+    """What noise would give at one network, computed at most once and only when a rule asks."""
 
     def __init__(self, grower: _Grower, kept: Kept) -> None:
         self.grower, self.kept, self.value = grower, kept, float("nan")
@@ -442,7 +448,7 @@ class _Null:
         g = self.grower
         if np.isnan(self.value):
             permutations = next((r.permutations for r in g.config.rules if isinstance(r, NoiseOnly)), 19)
-            self.value = permutation_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
+            self.value = noise_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
         return self.value
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.risk import Risk
 
-CHUNK_ENTRIES = 4_000_000
-"""Numbers that one pass may hold per array beyond the data (32 MB)."""
+CHUNK_ENTRIES = 1_000_000
+"""Numbers that one pass may hold per array beyond the data: 8 MB, small enough for a cache to hold a chunk of X between
+the way forward and the way back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,9 @@ class Problem:
     risk : Risk
     l2 : float
         Coefficient of |W_1|^2 + .. + |W_L|^2; the intercept is free.
+    size : float, optional
+        How many independent samples the rows stand for; None: one each.  Rows that coincide are merged, and a row of
+        two copies says twice as much as one: ``weights * size`` are the copies.
     """
 
     X: np.ndarray = field(repr=False)
@@ -38,6 +42,17 @@ class Problem:
     weights: np.ndarray = field(repr=False)
     risk: Risk
     l2: float = 0.0
+    size: float | None = None
+
+    @property
+    def copies(self) -> np.ndarray:
+        """How many samples each row stands for: (n,)."""
+        return self.weights * (self.n_samples if self.size is None else self.size)
+
+    def standard_error(self, values: np.ndarray) -> float:
+        """Of the weighted mean of ``values`` (n,), one a row, over draws of the samples."""
+        spread = float(self.weights @ (values - self.weights @ values) ** 2)
+        return float(np.sqrt(spread / (self.n_samples if self.size is None else self.size)))
 
     @property
     def n_samples(self) -> int:
@@ -50,10 +65,16 @@ class Problem:
     def with_l2(self, l2: float) -> Problem:
         return replace(self, l2=l2)
 
-    def rows(self, index: np.ndarray) -> Problem:
-        """The problem of some samples, their weights scaled to add up to one."""
+    def reordered(self, order: np.ndarray) -> Problem:
+        """The same problem with its rows in another order."""
+        return replace(self, X=self.X[order], Y=self.Y[order], weights=self.weights[order])
+
+    def rows(self, index: np.ndarray | slice) -> Problem:
+        """The problem of some samples, their weights scaled to add up to one; a slice copies no data."""
         weights = self.weights[index]
-        return replace(self, X=self.X[index], Y=self.Y[index], weights=weights / weights.sum())
+        share = float(weights.sum())
+        size = None if self.size is None else self.size * share
+        return replace(self, X=self.X[index], Y=self.Y[index], weights=weights / share, size=size)
 
     def chunks(self, width: int) -> Iterator[slice]:
         """Slices of the rows such that a chunk of ``width`` numbers a row stays below :data:`CHUNK_ENTRIES`."""

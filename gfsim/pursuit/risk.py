@@ -33,6 +33,15 @@ class Risk(Protocol):
         """R V for V (n, K, m), where R'R is the Hessian of l in q at each sample: (n, K, m)."""
         ...
 
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """l'' V for V (n, K, m): (n, K, m)."""
+        ...
+
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """dl/dq at targets that differ from the outputs by noise only, the mean over the ``copies`` (n,) that a row
+        stands for: (n, K); see :mod:`gfsim.pursuit.null`."""
+        ...
+
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The best constant output for targets (n, K) of weights (n,) that add up to one: (K,)."""
         ...
@@ -53,6 +62,14 @@ class SquareRisk:
         del q
         return np.sqrt(2.0) * V
 
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        del q
+        return 2.0 * V
+
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del copies  # residuals that are exchanged are means over copies already
+        return rng.permutation(self.slope(q, y))
+
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return weights @ y
 
@@ -71,6 +88,14 @@ class LogisticRisk:
 
     def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
         return np.sqrt(expit(q) * expit(-q))[:, :, None] * V
+
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return (expit(q) * expit(-q))[:, :, None] * V
+
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del y
+        m = _whole(copies)[:, None]
+        return expit(q) - rng.binomial(m, expit(q)) / m
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         share = weights @ y
@@ -99,9 +124,23 @@ class SoftmaxRisk:
         mean = np.einsum("nk,nkm->nm", pi, V)
         return np.sqrt(pi)[:, :, None] * (V - mean[:, None, :])
 
+    def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
+        pi = softmax(q, axis=1)
+        return pi[:, :, None] * (V - np.einsum("nk,nkm->nm", pi, V)[:, None, :])
+
+    def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del y
+        m, pi = _whole(copies), softmax(q, axis=1)
+        return pi - rng.multinomial(m, pi) / m[:, None]
+
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         logs = np.log(weights @ y)
         return logs - logs.mean()
+
+
+def _whole(copies: np.ndarray) -> np.ndarray:
+    """Numbers of labels to draw, at least one."""
+    return np.maximum(np.rint(copies), 1.0).astype(np.int64)
 
 
 _NAMED: dict[str, type[SquareRisk] | type[LogisticRisk] | type[SoftmaxRisk]] = {

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
 from gfsim.arrays import positive, whole_number
 from gfsim.errors import InvalidInput
-from gfsim.pursuit.candidates import Candidates, Paths
-from gfsim.pursuit.network import Kept, Network
-from gfsim.pursuit.problem import Problem
 
 Ending = Literal["loss", "validation", "null", "budget", "no_escape", "no_improvement", "callback", "interrupted"]
 
@@ -32,6 +29,8 @@ class State:
         Whether there are validation data.
     waited : int
         Additions since the best validation loss.
+    falls : sequence of float
+        By what part each addition has lowered the loss (with the penalty).
     predicted : float
         Largest decrease that a candidate predicts; NaN before candidates are known.
     null : function () -> float
@@ -44,6 +43,7 @@ class State:
     crowding: float
     validated: bool
     waited: int
+    falls: Sequence[float]
     predicted: float
     null: Callable[[], float]
 
@@ -110,8 +110,36 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Stalled:
+    """Additions that hardly lower the loss any more, penalty included: the penalty eats what they gain.
+
+    Parameters
+    ----------
+    additions : int
+        So many in a row.
+    rtol : float
+        Each lowers the loss by less than this part.
+    """
+
+    additions: int = 3
+    rtol: float = 1e-3
+
+    def __post_init__(self) -> None:
+        whole_number(self.additions, "additions")
+        positive(self.rtol, "rtol")
+
+    def __call__(self, state: State) -> tuple[Ending, str] | None:
+        last = state.falls[-self.additions :]
+        if len(last) == self.additions and max(last) < self.rtol:
+            return "no_improvement", (
+                f"{self.additions} additions in a row lowered the loss by less than {self.rtol:.1%} each"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class NoiseOnly:
-    """The best candidate predicts no more than it would on permuted residuals.
+    """The best candidate predicts no more than it would on noise (:mod:`gfsim.pursuit.null`), on average.
 
     With validation data the test is made only when ``doubt`` additions have not helped: where neurons
     help only together (parities), the first ones look like noise.
@@ -119,6 +147,7 @@ class NoiseOnly:
     Parameters
     ----------
     permutations : int
+        Draws of the noise.
     doubt : int
     """
 
@@ -140,34 +169,9 @@ class NoiseOnly:
         return None
 
 
-def permutation_null(
-    candidates: Candidates,
-    problem: Problem,
-    net: Network,
-    kept: Kept,
-    permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    """The mean, over permutations of the residuals, of the largest predicted decrease.
-
-    Residuals are exchanged between samples, weights stay; the NCFs are maximised again each time, with a
-    quarter of the starts.
-    """
-    if isinstance(candidates, Paths):
-        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
-    slopes = -problem.risk.slope(kept.output, problem.Y)
-    best = []
-    for _ in range(permutations):
-        pull = problem.weights[:, None] * rng.permutation(slopes)
-        pull = pull - problem.weights[:, None] * pull.sum(axis=0) if net.intercept.size else pull
-        found = candidates.propose(problem, net, kept, pull, rng)
-        best.append(max((c.predicted for c in found), default=0.0))
-    return float(np.mean(best))
-
-
 def default_rules(max_neurons: int, patience: int, permutations: int) -> tuple[Rule, ...]:
-    """Goal, budgets, validation with patience, and (``permutations`` > 0) the permutation null."""
+    """Goal, budgets, patience, a loss that stalls, and (``permutations`` > 0) the test against noise."""
     if isinstance(permutations, bool) or not isinstance(permutations, (int, np.integer)) or permutations < 0:
         raise InvalidInput(f"permutations = {permutations!r}; it must be a whole number >= 0 (0: no such test)")
-    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience))
+    rules: tuple[Rule, ...] = (Solved(), Budget(max_neurons), Crowded(), Patience(patience), Stalled())
     return (*rules, NoiseOnly(permutations)) if permutations else rules

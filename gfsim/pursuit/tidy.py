@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from gfsim.arrays import positive
 from gfsim.pursuit.fit import Fitter
 from gfsim.pursuit.network import Kept, Network
-from gfsim.pursuit.problem import CHUNK_ENTRIES, Problem
+from gfsim.pursuit.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Thin:
     """After growth: take out one neuron after another as long as what is left does as well after a fit.
 
     Greedy growth overshoots: a neuron that helped early may be idle in the end, though not dead.  In turns, the
-    ``tries`` neurons of the smallest contribution are left out on trial.
+    ``tries`` neurons of the smallest contribution are left out on trial.  The fit starts from two places: from the
+    other neurons as they are, and from where they stand in for the one that left (:func:`stand_in`), which merges
+    neurons that do nearly the same.
 
     Parameters
     ----------
@@ -83,13 +86,52 @@ class Thin:
             for _, layer, unit in order[: self.tries]:
                 if net.widths[layer] == 1:
                     continue
-                fit = fitter.run(problem, net.without(layer, unit), goal=goal)
-                if good(fit.net, fit.loss):
-                    net = fit.net.balanced()
+                smaller = self._fitted(problem, net, layer, unit, fitter, good, goal)
+                if smaller is not None:
+                    net = smaller.balanced()
                     break
             else:
                 return net
         return net
+
+    def _fitted(
+        self,
+        problem: Problem,
+        net: Network,
+        layer: int,
+        unit: int,
+        fitter: Fitter,
+        good: Callable[[Network, float], bool],
+        goal: float,
+    ) -> Network | None:
+        for leave in (Network.without, partial(stand_in, problem)):
+            fit = fitter.run(problem, leave(net, layer, unit), goal=goal)
+            if good(fit.net, fit.loss):
+                return fit.net
+        return None
+
+
+def stand_in(problem: Problem, net: Network, layer: int, unit: int) -> Network:
+    """``net`` without one neuron, the outgoing weights of the others such that the next layer's inputs change least.
+
+    That is a least-squares problem for h_unit in the other neurons of the layer (and the constant, below an
+    intercept); where they do not span it, plain removal is what is left of it.
+    """
+    width = net.widths[layer]
+    last = layer == net.depth - 1 and net.intercept.size > 0
+    gram = np.zeros((width + 1, width + 1))
+    for part in problem.chunks(4 * max(net.widths)):
+        h = net.run(problem.X[part]).hidden[layer]
+        H = np.column_stack([h, np.full(len(h), float(last))])
+        gram += (problem.weights[part, None] * H).T @ H
+    others = np.delete(np.arange(width + 1), unit)
+    share = np.linalg.lstsq(gram[np.ix_(others, others)], gram[others, unit], rcond=1e-10)[0]
+    smaller = net.without(layer, unit)
+    matrices = list(smaller.matrices)
+    moved = net.matrices[layer][:, unit]
+    matrices[layer] = matrices[layer] + np.outer(moved, share[:-1])
+    intercept = smaller.intercept + moved * share[-1] if last else smaller.intercept
+    return replace(smaller, matrices=tuple(matrices), intercept=intercept)
 
 
 @dataclass(frozen=True)
@@ -107,17 +149,20 @@ class Splitting:
         eps / |a|; the one with the lowest loss is taken.
     steps : int
         Steps of the trial of each neuron.
+    largest : float
+        Most samples x parameters; with more no neuron is split.
     """
 
     sizes: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1, 0.03)
     steps: int = 25
     kink: float = 0.5
+    largest: float = 2e7
 
     def apply(
         self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, *, loss: float, fitter: Fitter, goal: float
     ) -> tuple[int, Network, float] | None:
         """(layer, network, loss) of the split that gains most after a short training; None if none does."""
-        if problem.n_samples * net.n_params > 5 * CHUNK_ENTRIES:
+        if problem.n_samples * net.n_params > self.largest:
             return None
         deltas = net.backpropagate(kept, pull, lowest=2)
         best: tuple[int, Network, float] | None = None

@@ -1,0 +1,206 @@
+"""Numbers of the comparison's page, from its cells alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+from benchmarks.pursuit.cells import Cell
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All seeds of one task and method.
+
+    Attributes
+    ----------
+    errors, cpus : (seeds,)
+        Of the seeds that were fitted, in the order of the seeds.
+    seeds : tuple of int
+    solved : int
+        Seeds with an error below the task's goal; a seed that failed is one that was not solved.
+    tried : int
+    neurons, parameters, cpu : float
+        Medians.
+    most_neurons : int
+    """
+
+    task: str
+    method: str
+    errors: np.ndarray = field(repr=False)
+    cpus: np.ndarray = field(repr=False)
+    seeds: tuple[int, ...]
+    solved: int
+    tried: int
+    neurons: float
+    parameters: float
+    cpu: float
+    most_neurons: int
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.errors)) if self.errors.size else math.inf
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.errors)) if self.errors.size else math.inf
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Smallest and largest error: an interval for the median of confidence 1 - 2^(1 - seeds), 94 % for five seeds,
+        whatever the distribution."""
+        return (float(self.errors.min()), float(self.errors.max())) if self.errors.size else (math.inf, math.inf)
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval of the mean by Student's t; infinite for one seed."""
+        n = self.errors.size
+        if n < 2:
+            return math.inf
+        return float(student.ppf(0.975, n - 1) * np.std(self.errors, ddof=1) / np.sqrt(n))
+
+
+def entries(cells: Iterable[Cell]) -> dict[tuple[str, str], Entry]:
+    """By (task, method); what was refused everywhere is left out."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.status != "refused":
+            groups.setdefault((cell.task, cell.method), []).append(cell)
+    return {key: _entry(*key, sorted(group, key=lambda cell: cell.seed)) for key, group in groups.items()}
+
+
+def _entry(task: str, method: str, group: Sequence[Cell]) -> Entry:
+    fitted = [cell for cell in group if cell.status == "fitted"]
+
+    def median(name: str) -> float:
+        return float(np.median([getattr(cell, name) for cell in fitted])) if fitted else math.nan
+
+    return Entry(
+        task,
+        method,
+        np.array([cell.error for cell in fitted]),
+        np.array([cell.cpu for cell in fitted]),
+        tuple(cell.seed for cell in fitted),
+        sum(bool(cell.solved) for cell in fitted),
+        len(group),
+        median("neurons"),
+        median("parameters"),
+        median("cpu"),
+        max((cell.neurons for cell in fitted), default=0),
+    )
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two methods on the tasks and seeds that both were fitted to.
+
+    Attributes
+    ----------
+    first, second : str
+    pairs : int
+    solved : (int, int)
+    alone : (int, int)
+        Pairs that only the first, and only the second solved.
+    cpu_ratio : float
+        CPU seconds of the first over those of the second, summed over the pairs.
+    usual_ratio : float
+        The median of that ratio over the pairs that both solved; NaN if there are none.
+    """
+
+    first: str
+    second: str
+    pairs: int
+    solved: tuple[int, int]
+    alone: tuple[int, int]
+    cpu_ratio: float
+    usual_ratio: float
+
+    @property
+    def chance(self) -> float:
+        """How likely so uneven a split of the pairs that only one solved is if neither is better (McNemar's test)."""
+        n = sum(self.alone)
+        return float(binomtest(self.alone[0], n).pvalue) if n else 1.0
+
+
+def duel(cells: Iterable[Cell], tasks: Iterable[str], first: str, second: str) -> Duel:
+    """``first`` against ``second`` on ``tasks``, seed by seed: the only fair way while some seeds are missing."""
+    names = set(tasks)
+    by: dict[str, dict[tuple[str, int], Cell]] = {first: {}, second: {}}
+    for cell in cells:
+        if cell.task in names and cell.method in by and cell.status != "refused":
+            by[cell.method][(cell.task, cell.seed)] = cell
+    common = sorted(by[first].keys() & by[second].keys())
+    cpu = [sum(by[m][key].cpu for key in common) for m in (first, second)]
+    outcomes = [(bool(by[first][key].solved), bool(by[second][key].solved)) for key in common]
+    both = [by[first][k].cpu / by[second][k].cpu for k, o in zip(common, outcomes, strict=True) if all(o)]
+    return Duel(
+        first,
+        second,
+        len(common),
+        (sum(a for a, _ in outcomes), sum(b for _, b in outcomes)),
+        (sum(a and not b for a, b in outcomes), sum(b and not a for a, b in outcomes)),
+        cpu[0] / cpu[1] if cpu[1] else math.nan,
+        float(np.median(both)) if both else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Neuron Pursuit on one real table against the best network of another kind.
+
+    Attributes
+    ----------
+    ours, best : Entry
+        ``best`` has the smallest mean error on the common splits.
+    gap, error : float
+        Mean and standard error, over the common splits, of our error minus theirs.
+    """
+
+    ours: Entry
+    best: Entry
+    gap: float
+    error: float
+
+    @property
+    def within(self) -> bool:
+        return self.gap <= self.error + 1e-12  # two equal splits differ by rounding
+
+    @property
+    def share(self) -> float:
+        """Our parameters over theirs."""
+        return self.ours.parameters / self.best.parameters
+
+
+def standing(found: dict[tuple[str, str], Entry], task: str, rivals: Sequence[str]) -> Standing | None:
+    """None without our own fits or without a rival's on at least two of the same splits."""
+    ours = found.get((task, "np"))
+    if ours is None:
+        return None
+    best: Standing | None = None
+    for rival in rivals:
+        theirs = found.get((task, rival))
+        if theirs is None:
+            continue
+        common = sorted(set(ours.seeds) & set(theirs.seeds))
+        if len(common) < 2:
+            continue
+        a = np.array([ours.errors[ours.seeds.index(k)] for k in common])
+        b = np.array([theirs.errors[theirs.seeds.index(k)] for k in common])
+        gap, error = float(np.mean(a - b)), float(np.std(a - b, ddof=1) / np.sqrt(len(common)))
+        if best is None or gap > best.gap:
+            best = Standing(ours, theirs, gap, error)
+    return best
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share k of n."""
+    if n == 0:
+        return 0.0, 1.0
+    z, p = 1.96, k / n
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))

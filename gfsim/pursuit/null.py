@@ -1,0 +1,76 @@
+"""What candidates would predict if the network were right and only noise were left.
+
+The test behind :class:`gfsim.pursuit.stopping.NoiseOnly` needs residuals that are noise, and that went through the
+same fit as the true ones:
+
+- noise: for the square loss the residuals, exchanged between the samples; for classes labels drawn from the
+  network's own probabilities.  (Exchanged residuals of classes would put the large ones where the loss has no
+  curvature, and predict decreases that no noise can give.)
+- the same fit: the true residuals are orthogonal to all that the present weights can do, so the part of the noise that
+  a Gauss-Newton step of the weights would take away is taken away.  Without this noise looks like more than it is, the
+  more so the more parameters there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from gfsim.pursuit.candidates import Candidates, Paths
+from gfsim.pursuit.network import Kept, Network
+from gfsim.pursuit.problem import Problem
+
+LARGEST_FIT = 3e8
+"""Most multiplications, samples x outputs x parameters^2, for which the noise is fitted; above only its mean is."""
+
+
+def noise_null(
+    candidates: Candidates, problem: Problem, net: Network, kept: Kept, draws: int, rng: np.random.Generator
+) -> float:
+    """The mean, over ``draws`` of the noise, of the largest predicted decrease.
+
+    The NCFs are maximised again each time, with a quarter of the starts.
+    """
+    if isinstance(candidates, Paths):
+        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
+    best = []
+    for slopes in noise_slopes(problem, net, kept, draws, rng):
+        found = candidates.propose(problem, net, kept, -problem.weights[:, None] * slopes, rng)
+        best.append(max((c.predicted for c in found), default=0.0))
+    return float(np.mean(best))
+
+
+def noise_slopes(
+    problem: Problem, net: Network, kept: Kept, draws: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """dl/dq (n, K) of noise, ``draws`` times, after the fit of the present weights."""
+    q, Y, risk, copies = kept.output, problem.Y, problem.risk, problem.copies
+    if problem.Y.size * float(net.n_params) ** 2 <= LARGEST_FIT:
+        S = np.stack([risk.noise(q, Y, copies, rng) for _ in range(draws)], axis=2)
+        yield from np.moveaxis(fitted_away(problem, net, kept, S), 2, 0)
+        return
+    for _ in range(draws):
+        slopes = risk.noise(q, Y, copies, rng)
+        yield slopes - problem.weights @ slopes if net.intercept.size else slopes
+
+
+def fitted_away(problem: Problem, net: Network, kept: Kept, S: np.ndarray) -> np.ndarray:
+    """Slopes S (n, K, m) after a Gauss-Newton step of all weights against each: S + l'' J step, (n, K, m)."""
+    if not net.n_params:
+        return S
+    P, v = net.n_params, problem.weights
+    A = problem.gauss_newton(net)[2]
+    G = np.zeros((P, S.shape[2]))
+    parts = list(problem.chunks(P * problem.n_outputs))
+    for part in parts:
+        J = net.jacobian(net.run(problem.X[part])).reshape(-1, P)
+        G += J.T @ (v[part, None, None] * S[part]).reshape(len(J), -1)
+    # neurons that do the same make A singular: any of the least-squares steps will do
+    step = np.linalg.lstsq(A, -G, rcond=1e-12)[0]
+    out = np.empty_like(S)
+    for part in parts:
+        J = net.jacobian(net.run(problem.X[part]))
+        out[part] = S[part] + problem.risk.bend(kept.output[part], J @ step)
+    return out
