@@ -79,6 +79,8 @@ def test_the_gallery_shows_every_claim_and_picture() -> None:
         assert [c.name for c in section.claims] == [c["name"] for c in record["claims"]]
         assert verdicts(section) == ["held" if c["holds"] else "failed" for c in record["claims"]]
         assert section.pictures[0].caption == record["caption"]
+        moving = [name for name in record["files"] if name.endswith(".gif")]
+        assert [p.file for p in section.pictures[1:]] == moving  # the still first, then its animation
         assert f"gfsim reproduce {record['name']} --seed {record['seed']}" in dict(section.provenance)["made by"]
     assert content.others == []
 

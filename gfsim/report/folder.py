@@ -21,6 +21,7 @@ DEPTH = 3
 LARGEST_SVG = 400_000
 """Bytes above which another form of a picture is taken, if there is one."""
 
+MOVING = (".gif", ".webp")
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp"}
 
 
@@ -82,14 +83,21 @@ class Folder:
             ) from None
 
     def picture(self, *stems: str, caption: str = "") -> list[Picture]:
-        """The picture of each stem that has one: the vector form if it is there and not too large."""
+        """The picture of each stem that has one, in vector form if that is not too large; then its animation."""
         found = []
         for stem in stems:
             names = [stem + suffix for suffix in MEDIA if stem + suffix in self.names]
-            if names:
-                name = min(names, key=lambda n: (self.path / n).stat().st_size > LARGEST_SVG)
-                found.append(Picture(self.spelled(name), MEDIA[Path(name).suffix], self.read(name), caption))
+            still = [name for name in names if Path(name).suffix not in MOVING]
+            moving = [name for name in names if Path(name).suffix in MOVING]
+            if still:
+                name = min(still, key=lambda n: (self.path / n).stat().st_size > LARGEST_SVG)
+                found.append(self._read_picture(name, caption))
+            if moving:
+                found.append(self._read_picture(moving[0], f"Animation. {caption}" if still else caption))
         return found
+
+    def _read_picture(self, name: str, caption: str) -> Picture:
+        return Picture(self.spelled(name), MEDIA[Path(name).suffix], self.read(name), caption)
 
     def taken(self) -> list[Source]:
         """The sources read since the last call."""
