@@ -6,16 +6,30 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TextIO
 
 TICK = 0.5
+WIDTH = 110
+"""Characters of a line that is redrawn."""
+
+
+@dataclass
+class _Running:
+    head: str
+    began: float
+    note: str = ""
+
+    @property
+    def spent(self) -> float:
+        return time.perf_counter() - self.began
 
 
 class Progress:
-    """Progress of a list of figures.
+    """Progress of a list of figures, of which several may run at a time.
 
-    On a terminal the line of the running figure is redrawn twice a second; elsewhere (a log file) one
+    On a terminal one line for the running figures is redrawn twice a second; elsewhere (a log file) one
     line says that a figure has started and one that it has ended.
 
     Parameters
@@ -31,74 +45,83 @@ class Progress:
         self._live = self._stream.isatty()
         self._total = total
         self._width = max(len(str(total)), 1)
-        self._head = ""
-        self._note = ""
+        self._count = 0
         self._shown = 0
-        self._began = 0.0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._expected: list[float | None] = [None] * total
+        self._lock = threading.RLock()
+        self._jobs = 1
+        self._ahead: dict[str, float | None] = {}
+        self._running: dict[str, _Running] = {}
         self._taken: list[float] = []
-        self._running = -1
 
-    def expect(self, seconds: Sequence[float | None]) -> None:
-        """What each figure took when it was last run; None where that is not known, 0 where nothing is to be done."""
-        self._expected = list(seconds)
+    def expect(self, seconds: Mapping[str, float | None], jobs: int = 1) -> None:
+        """What each figure that is to be run took the last time, None where that is not known; how many run at once."""
+        self._ahead, self._jobs = dict(seconds), jobs
 
     def left(self) -> float | None:
         """Seconds until the last figure is done, or None while nothing is known.
 
         A figure of which no time is known is taken to need the mean of the others.
         """
-        ahead = self._expected[max(self._running, 0) :]
-        known = [t for t in self._expected if t] + self._taken
-        if not ahead or (not known and None in ahead):
+        known = [t for t in self._ahead.values() if t is not None] + self._taken
+        if not self._ahead or not known:
             return None
-        mean = sum(known) / len(known) if known else 0.0
-        spent = time.perf_counter() - self._began if self._running >= 0 else 0.0
-        first, *rest = [mean if t is None else t for t in ahead]
-        return max(first - spent, 0.0) + sum(rest)
+        mean = sum(known) / len(known)
+        rest = []
+        for name, expected in self._ahead.items():
+            spent = self._running[name].spent if name in self._running else 0.0
+            rest.append(max((mean if expected is None else expected) - spent, 0.0))
+        return max(sum(rest) / self._jobs, *rest)
 
-    def start(self, number: int, name: str) -> None:
-        self._head, self._note = f"[{number:>{self._width}}/{self._total}] {name}", ""
-        self._began, self._running = time.perf_counter(), number - 1
+    def start(self, name: str) -> None:
+        with self._lock:
+            self._running[name] = _Running(f"{self._number()} {name}", time.perf_counter())
         if not self._live:
             left = self.left()
-            self._line(f"{self._head} ..." + ("" if left is None else f"  {spoken(left)} left"))
-            return
-        self._done.clear()
-        self._thread = threading.Thread(target=self._tick, daemon=True)
-        self._thread.start()
+            self._line(f"{self._running[name].head} ..." + ("" if left is None else f"  {spoken(left)} left"))
+        elif self._thread is None:
+            self._done.clear()
+            self._thread = threading.Thread(target=self._tick, daemon=True)
+            self._thread.start()
 
-    def note(self, text: str) -> None:
-        self._note = " ".join(text.split())
+    def note(self, name: str, text: str) -> None:
+        self._running[name].note = " ".join(text.split())
 
-    def finish(self, outcome: str) -> None:
-        if self._thread is not None:
+    def finish(self, name: str, outcome: str) -> None:
+        with self._lock:
+            ended = self._running.pop(name)
+            self._ahead.pop(name, None)
+            self._taken.append(ended.spent)
+        if self._thread is not None and not self._running:
             self._done.set()
             self._thread.join()
             self._thread = None
-        spent = time.perf_counter() - self._began
-        if self._expected[self._running] != 0:
-            self._taken.append(spent)
-        self._line(f"{self._head}  {spent:.1f} s  {outcome}")
+        self._line(f"{ended.head}  {ended.spent:.1f} s  {outcome}")
 
-    def skip(self, number: int, name: str, outcome: str) -> None:
+    def skip(self, name: str, outcome: str) -> None:
         """One line for a figure of which nothing is to be done."""
-        self._line(f"[{number:>{self._width}}/{self._total}] {name}  {outcome}")
+        self._line(f"{self._number()} {name}  {outcome}")
+
+    def _number(self) -> str:
+        self._count += 1
+        return f"[{self._count:>{self._width}}/{self._total}]"
 
     def _tick(self) -> None:
-        while True:
+        while not self._done.is_set():
             with self._lock:
-                left = self.left()
-                when = "" if left is None else f", {spoken(left)} left"
-                text = f"{self._head}  {time.perf_counter() - self._began:.0f} s{when}  {self._note}"[:110]
+                text = self._now()
                 self._stream.write("\r" + text.ljust(self._shown))
                 self._stream.flush()
                 self._shown = len(text)
-            if self._done.wait(TICK):
-                return
+            self._done.wait(TICK)
+
+    def _now(self) -> str:
+        """The line of the running figures; each has an equal part of it."""
+        left = self.left()
+        when = "" if left is None else f"{spoken(left)} left  "
+        part = (WIDTH - len(when)) // max(len(self._running), 1) - 3
+        return when + " | ".join(f"{r.head}  {r.spent:.0f} s  {r.note}"[:part] for r in self._running.values())
 
     def _line(self, text: str) -> None:
         with self._lock:

@@ -19,12 +19,17 @@ PURSUIT = "Kumar and Haupt, arXiv 2509.12154, 2025"
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure: its command-line name, its module, a title, and where in the papers it comes from."""
+    """A figure: its command-line name, its module, a title, and where in the papers it comes from.
+
+    ``seconds`` is about what the quick form takes; it matters only for which figures begin first when several run at
+    a time and no earlier run tells how long they take.
+    """
 
     name: str
     module: str
     title: str
     source: str
+    seconds: float = 10.0
 
     @property
     def available(self) -> bool:
@@ -119,30 +124,35 @@ FIGURES: tuple[Entry, ...] = (
         "paper_repro.basins",
         "Which KKT point attracts which start",
         f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+        seconds=20.0,
     ),
     Entry(
         "escape_times",
         "paper_repro.escape_times",
         "Escape times from a sparse saddle for K = 2, 3, 4",
         f"{PURSUIT}, Theorem 7 (our reading; set-up ours)",
+        seconds=20.0,
     ),
     Entry(
         "staircase",
         "paper_repro.staircase",
         "From saddle to saddle, with the sequence that Neuron Pursuit predicts",
         f"{PURSUIT}, the dynamics after the saddle (our reading; set-up ours)",
+        seconds=20.0,
     ),
     Entry(
         "beyond_theorem",
         "paper_repro.beyond_theorem",
         "What differs for ReLU, for GELU, and where w_n is not at a minimum",
         f"{PURSUIT}, the hypotheses of Theorem 7 (our reading; set-up ours)",
+        seconds=15.0,
     ),
     Entry(
         "pursuit_versus_fixed",
         "paper_repro.pursuit_versus_fixed",
         "Neuron Pursuit against networks of fixed width",
         f"{PURSUIT}, the claim that it beats fixed architectures (set-up ours)",
+        seconds=60.0,
     ),
 )
 

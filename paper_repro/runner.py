@@ -1,4 +1,6 @@
-"""Run figures one after the other, keep what is finished, and say what is not.
+"""Run figures, keep what is finished, and say what is not.
+
+Figures run one after the other, or several at a time in processes of their own (:mod:`paper_repro.workers`).
 
 A figure that is complete in the output folder and whose inputs have not changed (:mod:`paper_repro.inputs`) is not
 run again, so a run that was cut off goes on where it stopped.
@@ -11,12 +13,13 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from gfsim.errors import GfsimError, OutputError
+from gfsim.errors import GfsimError, InvalidInput, OutputError
 from gfsim.interrupt import Stop, interruptible
 from gfsim.jsonable import Json, dumps
 from gfsim.output import OutputDirectory, rendered
@@ -26,6 +29,7 @@ from paper_repro.figure import Context, Outcome, mark_failures, styled
 from paper_repro.inputs import fingerprint
 from paper_repro.progress import Progress
 from paper_repro.registry import Entry
+from paper_repro.workers import Ended, Lost, Noted, Started, work
 
 DPI = 200
 
@@ -104,6 +108,7 @@ def run_figures(
     full: bool = False,
     data: Path | None = None,
     again: bool = False,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
     """Run the figures and write NAME.png, NAME.svg, NAME.json (and NAME.gif if it is animated) for each into ``out``.
@@ -116,45 +121,89 @@ def run_figures(
         The user's folder of data sets, for the figures that take one.
     again : bool
         Run figures even if nothing that they are computed from has changed.
+    jobs : int
+        How many figures may run at a time: with more than one, in spawned processes (a script that calls this must
+        then guard its main part by ``if __name__ == "__main__"``), the longest first.  The files are the same.
     """
+    if jobs < 1:
+        raise InvalidInput(f"jobs = {jobs}: at least one figure must run at a time; give a whole number >= 1")
     shown = Progress(len(entries)) if progress is None else progress
     summary = Summary([Report(entry, seed, full) for entry in entries], seed, full)
     for report in summary.reports:
         _clear_incomplete(out, report.entry.name)
     with interruptible() as stop:
-        shown.expect([_look_back(report, out, data, again) for report in summary.reports])
-        for number, report in enumerate(summary.reports, start=1):
-            if report.unchanged:
-                shown.skip(number, report.entry.name, f"unchanged: {_held(report)}")
-                continue
-            shown.start(number, report.entry.name)
-            began = time.perf_counter()
-            try:
-                _run_one(
-                    report, out, Context(report.entry.name, seed, full, shown.note, stop.is_set, data), stop, began
-                )
-            except KeyboardInterrupt:
-                shown.finish("interrupted")
-                break
-            except Exception as exc:
-                if stop.is_set():
-                    # a solver turned Ctrl-C into a result of its own, and the figure stumbled over it
-                    shown.finish("interrupted")
-                    break
-                report.seconds = time.perf_counter() - began
-                with stop.held():
-                    _record_error(report, out, exc)
-                shown.finish("ERROR")
-            else:
-                shown.finish(_held(report))
-            if stop.is_set():  # asked for while files were being written
-                break
+        took = {report.entry.name: _look_back(report, out, data, again) for report in summary.reports}
+        ahead = [report for report in summary.reports if not report.unchanged]
+        jobs = min(jobs, len(ahead))
+        shown.expect({report.entry.name: took[report.entry.name] for report in ahead}, max(jobs, 1))
+        if jobs > 1:
+            for report in summary.reports:
+                if report.unchanged:
+                    _say_unchanged(report, shown)
+            # the longest first, so that none of them is left to run alone at the end
+            ahead.sort(key=lambda report: took[report.entry.name] or report.entry.seconds, reverse=True)
+            _run_apart(ahead, out, data, jobs, stop, shown)
+        else:
+            _run_in_turn(summary.reports, out, data, stop, shown)
     for report in summary.reports:
         if report.state == "missing":
             summary.interrupted = True
             if earlier_report(report.entry, out) is not None:
                 report.problem = "the files there are those of an earlier run"
     return summary
+
+
+def _run_in_turn(
+    reports: Sequence[Report], out: OutputDirectory, data: Path | None, stop: Stop, shown: Progress
+) -> None:
+    """Run the figures one after the other in this process, until the user asks to stop."""
+    for report in reports:
+        name = report.entry.name
+        if report.unchanged:
+            _say_unchanged(report, shown)
+            continue
+        shown.start(name)
+        ctx = Context(name, report.seed, report.full, partial(shown.note, name), stop.is_set, data)
+        try:
+            made = _made(report.entry, ctx, report.inputs)
+            if isinstance(made, Failed) and stop.is_set():
+                # a solver turned Ctrl-C into a result of its own, and the figure stumbled over it
+                raise KeyboardInterrupt
+            with stop.held():
+                _keep(report, made, out)
+                shown.finish(name, _outcome(report))
+        except KeyboardInterrupt:
+            if report.state == "missing":
+                shown.finish(name, "interrupted")
+        if stop.is_set() or report.state == "missing":
+            return
+
+
+def _run_apart(
+    reports: Sequence[Report], out: OutputDirectory, data: Path | None, jobs: int, stop: Stop, shown: Progress
+) -> None:
+    """Run the figures in ``jobs`` processes, until the user asks to stop; files are written by this process alone."""
+    tasks = [_Task(report.entry, report.seed, report.full, report.inputs, data) for report in reports]
+    running: list[str] = []
+    with stop.held(), contextlib.closing(work(_made_apart, tasks, jobs)) as events:
+        for event in events:
+            if event is not None:
+                report = reports[event.number]
+                name = report.entry.name
+            match event:
+                case Started():
+                    shown.start(name)
+                    running.append(name)
+                case Noted(text=text):
+                    shown.note(name, text)
+                case Ended() | Lost():
+                    _keep(report, event.result if isinstance(event, Ended) else _lost(name, event.how), out)
+                    shown.finish(name, _outcome(report))
+                    running.remove(name)
+            if stop.is_set():
+                break
+    for name in running:
+        shown.finish(name, "interrupted")
 
 
 def _look_back(report: Report, out: OutputDirectory, data: Path | None, again: bool) -> float | None:
@@ -169,36 +218,114 @@ def _look_back(report: Report, out: OutputDirectory, data: Path | None, again: b
     if not again and report.inputs and earlier.inputs == report.inputs and all(map(os.path.isfile, pictures)):
         report.state, report.claims, report.unchanged = "complete", earlier.claims, True
         report.seconds, report.notes, report.caption = earlier.seconds, earlier.notes, earlier.caption
-        return 0.0
+        return None
     return earlier.seconds if earlier.full == report.full else None
 
 
-def _held(report: Report) -> str:
+def _say_unchanged(report: Report, shown: Progress) -> None:
+    shown.skip(report.entry.name, f"unchanged: {_outcome(report)}")
+
+
+def _outcome(report: Report) -> str:
+    if report.state == "error":
+        return "ERROR"
     return f"{sum(claim.holds for claim in report.claims)} of {len(report.claims)} claims hold"
 
 
-def _run_one(report: Report, out: OutputDirectory, ctx: Context, stop: Stop, began: float) -> None:
-    entry = report.entry
-    with styled():
-        outcome = entry.load()(ctx)
-        if stop.is_set():
-            # a solver that turns Ctrl-C into a result of its own hands back a figure of half a run
-            raise KeyboardInterrupt
-        claims = list(outcome.claims)
-        check_basis(claims, outcome.numbers)
-        ctx.note("drawing")
-        mark_failures(outcome.figure, claims)
-        pictures = _pictures(outcome)
-    seconds = time.perf_counter() - began
-    record = figure_record(entry, outcome, claims, ctx, inputs=report.inputs, seconds=seconds)
-    name = entry.name
-    with stop.held():
+@dataclass(frozen=True)
+class Made:
+    """A figure that came out: its files by name, the JSON file last, and what its report says."""
+
+    files: dict[str, bytes]
+    claims: list[Claim]
+    seconds: float
+    notes: Sequence[str]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A figure that did not: the problem in one line, and all of it for NAME.error.txt."""
+
+    problem: str
+    details: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A figure to be made in another process."""
+
+    entry: Entry
+    seed: int
+    full: bool
+    inputs: str
+    data: Path | None
+
+
+def _made_apart(task: _Task, note: Callable[[str], None]) -> Made | Failed:
+    ctx = Context(task.entry.name, task.seed, task.full, note, data_folder=task.data)
+    return _made(task.entry, ctx, task.inputs)
+
+
+def _made(entry: Entry, ctx: Context, inputs: str) -> Made | Failed:
+    """Run one figure and render its files, none of which is written here."""
+    began = time.perf_counter()
+    try:
+        with styled():
+            outcome = entry.load()(ctx)
+            # raises if a solver turned Ctrl-C into a result of its own and handed back a figure of half a run
+            ctx.note("drawing")
+            claims = list(outcome.claims)
+            check_basis(claims, outcome.numbers)
+            mark_failures(outcome.figure, claims)
+            pictures = _pictures(outcome)
+        seconds = time.perf_counter() - began
+        record = figure_record(entry, outcome, claims, ctx, inputs=inputs, seconds=seconds)
+        files = {f"{entry.name}.{kind}": content for kind, content in pictures.items()}
         # the JSON file comes last: where it is, the figure is complete
-        files = {f"{name}.{kind}": content for kind, content in pictures.items()}
-        out.write(files | {f"{name}.json": dumps(record).encode()})
-        out.remove(f"{name}.error.txt", *(f"{name}.{kind}" for kind in PICTURES if kind not in pictures))
-        report.state, report.claims, report.seconds = "complete", claims, seconds
-        report.notes, report.caption = outcome.notes, outcome.caption
+        files |= {f"{entry.name}.json": dumps(record).encode()}
+        return Made(files, claims, seconds, outcome.notes, outcome.caption)
+    except Exception as exc:
+        return _failed(exc, time.perf_counter() - began)
+
+
+def _failed(exc: Exception, seconds: float) -> Failed:
+    text = " ".join(str(exc).split())
+    problem = text if isinstance(exc, GfsimError) else f"{type(exc).__name__}: {text}"
+    return Failed(problem, "".join(traceback.format_exception(exc)), seconds)
+
+
+def _lost(name: str, how: str) -> Failed:
+    """A figure whose process died."""
+    problem = (
+        f"the process that ran it {how}; if memory ran out, gfsim reproduce {name} --jobs 1 has more of it, "
+        "and otherwise shows what happens"
+    )
+    return Failed(problem, problem + "\n")
+
+
+def _keep(report: Report, made: Made | Failed, out: OutputDirectory) -> None:
+    """Write what came out, and report it."""
+    name = report.entry.name
+    if isinstance(made, Made):
+        try:
+            out.write(made.files)
+            out.remove(
+                f"{name}.error.txt", *(f"{name}.{kind}" for kind in PICTURES if f"{name}.{kind}" not in made.files)
+            )
+        except OutputError as exc:
+            made = _failed(exc, made.seconds)
+    report.seconds = made.seconds
+    if isinstance(made, Made):
+        report.state, report.claims = "complete", made.claims
+        report.notes, report.caption = made.notes, made.caption
+        return
+    report.state, report.problem = "error", made.problem
+    with contextlib.suppress(OutputError):  # a full disk may be what went wrong
+        # the files of an earlier run must not pass for this one's
+        out.remove(f"{name}.json", *(f"{name}.{kind}" for kind in PICTURES))
+        out.write_text(f"{name}.error.txt", made.details)
 
 
 def earlier_report(entry: Entry, out: OutputDirectory) -> Report | None:
@@ -251,18 +378,6 @@ def _pictures(outcome: Outcome) -> dict[str, bytes]:
         "svg": rendered(lambda f: outcome.figure.savefig(f, format="svg", metadata={"Date": None})),
     }
     return pictures if outcome.animation is None else pictures | {"gif": outcome.animation}
-
-
-def _record_error(report: Report, out: OutputDirectory, exc: Exception) -> None:
-    name = report.entry.name
-    report.state = "error"
-    report.problem = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
-    if isinstance(exc, GfsimError):
-        report.problem = " ".join(str(exc).split())
-    with contextlib.suppress(OutputError):  # a full disk may be what went wrong
-        # the files of an earlier run must not pass for this one's
-        out.remove(f"{name}.json", *(f"{name}.{kind}" for kind in PICTURES))
-        out.write_text(f"{name}.error.txt", "".join(traceback.format_exception(exc)))
 
 
 def _clear_incomplete(out: OutputDirectory, name: str) -> None:

@@ -86,6 +86,7 @@ def test_misspelt_commands_and_options_name_the_nearest(capsys: pytest.CaptureFi
     assert "did you mean reproduce?" in refused(capsys, "reproduse")
     assert "did you mean --full?" in refused(capsys, "reproduce", "--ful")
     assert "'-1' is not a seed" in refused(capsys, "reproduce", "--seed=-1")
+    assert "'0' is not a count" in refused(capsys, "reproduce", "--jobs", "0")
     assert "'first_saddle'" in refused(capsys, "reproduce", "first_sadle")
     assert "'toy'" in refused(capsys, "reproduce", "--list", "tyo")
 
@@ -225,8 +226,11 @@ def test_an_unavailable_figure_is_said_and_does_not_break_the_list(
     assert "1 of 1 claims hold; in error: gone" in out
 
 
-def interrupt_when_ready(code: str, marker: str, cwd: Path) -> tuple[int, str, str]:
-    """Run ``code`` in an interpreter of its own and send it SIGINT once ``marker`` is on its standard error."""
+def interrupt_when_ready(code: str, marker: str, cwd: Path, *others: str) -> tuple[int, str, str]:
+    """Run ``code`` in an interpreter of its own and send it SIGINT once the markers are on its standard error.
+
+    As from a terminal, the signal goes to all processes that it has started, too.
+    """
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(gfsim.__file__).parents[1]), str(cwd)])}
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -235,19 +239,21 @@ def interrupt_when_ready(code: str, marker: str, cwd: Path) -> tuple[int, str, s
         text=True,
         cwd=cwd,
         env=env,
+        start_new_session=True,
     )
     assert child.stderr is not None
     seen = ""
-    while marker not in seen:
+    while not all(text in seen for text in (marker, *others)):
         line = child.stderr.readline()
         assert line, f"ended before {marker!r}: {seen}"
         seen += line
-    child.send_signal(signal.SIGINT)
+    os.killpg(child.pid, signal.SIGINT)
     out, err = child.communicate(timeout=60)
     return child.returncode, out, seen + err
 
 
-def test_reproduce_keeps_partial_results_on_ctrl_c(figures: list[Entry], tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_reproduce_keeps_partial_results_on_ctrl_c(figures: list[Entry], tmp_path: Path, jobs: int) -> None:
     rows = [(e.name, e.module, e.title, e.source) for e in figures]
     code, out, err = interrupt_when_ready(
         f"""
@@ -255,10 +261,11 @@ def test_reproduce_keeps_partial_results_on_ctrl_c(figures: list[Entry], tmp_pat
         from paper_repro import registry
         registry.FIGURES = tuple(registry.Entry(*row) for row in {rows!r})
         from gfsim.cli import main
-        sys.exit(main(["reproduce", "--out", "out"]))
+        sys.exit(main(["reproduce", "--out", "out", "--jobs", "{jobs}"]))
         """,
         "ready",
         tmp_path,
+        "1 of 1 claims hold",
     )
     assert code == 130, err
     assert "Traceback" not in err

@@ -10,10 +10,13 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import textwrap
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gfsim import cli
 from gfsim.errors import InvalidInput, OutputError, UnknownName
 from gfsim.jsonable import dumps, to_jsonable
 from gfsim.output import OutputDirectory
-from paper_repro import registry, report
+from paper_repro import registry, report, runner, workers
 from paper_repro.claims import Claim, check_basis, show
 from paper_repro.figure import FAILED, Context, load_data, mark_failures
 from paper_repro.progress import Progress, spoken
@@ -608,25 +612,214 @@ def test_progress_tells_how_long_the_rest_takes() -> None:
     stream = io.StringIO()
     progress = Progress(4, stream)
     assert progress.left() is None  # nothing is known
-    progress.expect([10.0, None, 0.0, 20.0])
-    assert progress.left() == pytest.approx(10 + 15 + 0 + 20)  # the unknown one: the mean of the others
-    progress.start(4, "four")
+    progress.expect({"one": 10.0, "two": None, "four": 20.0})
+    assert progress.left() == pytest.approx(10 + 15 + 20)  # the unknown one: the mean of the others
+    progress.expect({"one": 10.0, "two": None, "four": 20.0}, jobs=2)
+    assert progress.left() == pytest.approx((10 + 15 + 20) / 2)
+    progress.expect({"one": 1.0, "two": 1.0, "four": 20.0}, jobs=2)
+    assert progress.left() == pytest.approx(20)  # one figure is not divided
+    progress.expect({"four": 20.0})
+    progress.start("four")
     assert 19 < progress.left() <= 20
     assert "20 s left" in stream.getvalue()
     assert [spoken(s) for s in (3.2, 89.0, 200.0, 7200.0)] == ["4 s", "89 s", "4 min", "2.0 h"]
 
 
-def test_progress_on_a_terminal_redraws_one_line() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_progress_on_a_terminal_redraws_one_line() -> None:
     stream = Terminal()
     progress = Progress(2, stream)
-    progress.start(1, "one")
-    progress.note("at\nwork")
-    progress.finish("done")
+    progress.start("one")
+    progress.note("one", "at\nwork")
+    progress.finish("one", "done")
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert text.endswith("done\n")
     assert "\r[1/2] one" in text
+
+
+def test_figures_that_run_together_share_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paper_repro.progress.TICK", 0.01)
+    stream = Terminal()
+    progress = Progress(3, stream)
+    progress.expect({"one": 100.0, "two": 100.0}, jobs=2)
+    progress.skip("zero", "unchanged")
+    for name in ("one", "two"):
+        progress.start(name)
+        progress.note(name, f"note of {name} " + 80 * "x")
+    until = time.monotonic() + 20
+    while "note of two" not in stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
+    progress.finish("two", "done")
+    progress.finish("one", "done")
+    first, *ended = stream.getvalue().split("\n")[:3]
+    assert first == "\r[1/3] zero  unchanged"
+    assert [line.split("\r")[-1].split()[:2] for line in ended] == [["[3/3]", "two"], ["[2/3]", "one"]]
+    redrawn = [piece for piece in ended[0].split("\r") if "note of two" in piece]
+    assert "2 min left  [2/3] one  0 s  note of one" in redrawn[-1]
+    assert all(len(piece) <= 110 for piece in ended[0].split("\r"))
+
+
+# -- several at a time -------------------------------------------------------------------------------------
+
+SLEEPING = """
+import os, time
+def run(ctx):
+    with open(r"LOG", "a") as log:
+        log.write(f"{os.getpid()}\\n")
+    THEN
+    time.sleep(600)
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within 20 s; a process that has ended but was not waited for counts as gone."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class TestSeveralAtATime:
+    def test_files_and_reports_are_those_of_one_at_a_time(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path
+    ) -> None:
+        entries = figures(one=drawing(), two=ANIMATED, three=drawing(-1.0), four="import nothing_of_this_name")
+        a, b = (go(entries, tmp_path / f"{jobs}", seed=4, jobs=jobs) for jobs in (1, 2))
+        assert names(tmp_path / "1") == names(tmp_path / "2")
+        for name in names(tmp_path / "1"):
+            this, other = tmp_path / "1" / name, tmp_path / "2" / name
+            if name.endswith(".json"):
+                records = strict(this), strict(other)
+                for record in records:
+                    del record["seconds"]
+                assert dumps(records[0]) == dumps(records[1])
+            elif not name.endswith(".txt"):  # where a traceback starts differs
+                assert this.read_bytes() == other.read_bytes(), name
+        for one, two in zip(a.reports, b.reports, strict=True):
+            two.seconds = one.seconds
+        assert report.markdown(a) == report.markdown(b)
+        assert report.plain_table(a) == report.plain_table(b)
+        assert a.exit_code == b.exit_code == 1
+
+    def test_the_longest_begin_first(self, figures: Callable[..., list[Entry]], tmp_path: Path) -> None:
+        """By an earlier run in the folder, else by the registry's rough seconds."""
+        entries = figures(one=drawing(), two=drawing(), three=drawing())
+        rough = [replace(entry, seconds=seconds) for entry, seconds in zip(entries, (1.0, 9.0, 5.0), strict=True)]
+
+        def order() -> list[str]:
+            stream = io.StringIO()
+            out = OutputDirectory(tmp_path / "out")
+            summary = run_figures(rough, out, jobs=2, again=True, progress=Progress(3, stream))
+            assert [r.entry.name for r in summary.reports] == ["one", "two", "three"]
+            return [line.split()[1] for line in stream.getvalue().splitlines() if "..." in line]
+
+        assert order() == ["two", "three", "one"]
+        for name, seconds in (("one", 30.0), ("two", 20.0), ("three", 40.0)):
+            record = strict(tmp_path / "out" / f"{name}.json")
+            (tmp_path / "out" / f"{name}.json").write_text(json.dumps(record | {"seconds": seconds}))
+        assert order() == ["three", "one", "two"]
+
+    @pytest.mark.parametrize(
+        ("end", "how"),
+        [("os.kill(os.getpid(), 9)", "was killed by SIGKILL"), ("os._exit(3)", "ended with exit code 3")],
+    )
+    def test_a_process_that_dies_loses_one_figure_only(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path, end: str, how: str
+    ) -> None:
+        out = tmp_path / "out"
+        go(figures(bad=drawing()), out)  # an earlier success, which must not pass for this run's
+        dies = f"import os\ndef run(ctx):\n    ctx.note('so far')\n    {end}"
+        summary = go(figures(bad=dies, worse=dies, good=drawing(), better=drawing()), out, jobs=2)
+        assert [r.state for r in summary.reports] == ["error", "error", "complete", "complete"]
+        assert summary.exit_code == 1
+        assert how in summary.reports[0].problem
+        assert "gfsim reproduce bad --jobs 1" in (out / "bad.error.txt").read_text()
+        assert {n for n in names(out) if n.startswith(("bad", "worse"))} == {"bad.error.txt", "worse.error.txt"}
+
+    @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+    def test_an_interruption_ends_all_processes_and_keeps_what_is_complete(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path, number: str
+    ) -> None:
+        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        sleeping = SLEEPING.replace("LOG", str(tmp_path / "log"))
+        stop = sleeping.replace("THEN", f"import signal; os.kill(os.getppid(), signal.{number})")
+        stays = sleeping.replace("THEN", "")
+        out = tmp_path / "out"
+        go(figures(stays=drawing()), out)
+        record = strict(out / "stays.json") | {"seconds": 1000.0}  # so that it begins first
+        (out / "stays.json").write_text(json.dumps(record))
+        before = (out / "stays.json").read_bytes()
+        summary = go(figures(first=drawing(), stays=stays, stop=stop, later=drawing()), out, jobs=2)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+        assert summary.exit_code == 130
+        assert [r.state for r in summary.reports] == ["complete", "missing", "missing", "missing"]
+        assert (out / "stays.json").read_bytes() == before
+        assert "complete are first; missing are stays, stop, later" in report.verdict(summary)
+        assert {name.split(".")[0] for name in names(out)} == {"first", "stays"}
+        started = (tmp_path / "log").read_text().split()
+        assert len(started) == 2
+        assert all(gone(int(pid)) for pid in started)
+
+    def test_processes_end_with_a_caller_that_is_killed(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path
+    ) -> None:
+        """Without this, an hour's figure goes on computing for nobody."""
+        stays = SLEEPING.replace("LOG", str(tmp_path / "log"))
+        rows = [(e.name, e.module, e.title, e.source) for e in figures(one=stays, two=stays)]
+        code = f"""
+        import sys
+        sys.path[:0] = {sys.path[:]!r}
+        from gfsim.output import OutputDirectory
+        from paper_repro.registry import Entry
+        from paper_repro.runner import run_figures
+        run_figures([Entry(*row) for row in {rows!r}], OutputDirectory({str(tmp_path / "out")!r}), jobs=2)
+        """
+        caller = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        log = tmp_path / "log"
+        while not (log.exists() and log.read_text().count("\n") == 2) and time.monotonic() < until:
+            time.sleep(0.05)
+        caller.kill()
+        caller.wait()
+        started = log.read_text().split()
+        assert len(started) == 2
+        assert all(gone(int(pid)) for pid in started)
+
+    def test_unchanged_figures_need_no_process(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(runner, "work", lambda *_: pytest.fail("a process was started"))
+        counting = COUNTING.replace("LOG", str(tmp_path / "log"))
+        entries = figures(one=counting, two=counting)
+        for entry in entries:
+            assert go([entry], tmp_path / "out", jobs=2).ok  # one figure runs in the caller's process
+        summary = go(entries, tmp_path / "out", jobs=2)
+        assert [r.unchanged for r in summary.reports] == [True, True]
+        assert len((tmp_path / "log").read_text().splitlines()) == 2
+
+    def test_each_process_has_one_thread(
+        self, figures: Callable[..., list[Entry]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert workers.THREADS == cli.THREADS
+        for variable in workers.THREADS:
+            monkeypatch.setenv(variable, "3")
+        monkeypatch.delenv(workers.THREADS[-1])
+        before = dict(os.environ)
+        source = drawing().replace('"x": x', f'"x": x, "env": [__import__("os").environ[v] for v in {workers.THREADS}]')
+        go(figures(one=source, two=source), tmp_path / "out", jobs=2)
+        assert strict(tmp_path / "out/two.json")["numbers"]["env"] == ["1", "1", "1"]
+        assert dict(os.environ) == before
+
+    def test_no_process_at_all_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInput, match="jobs = 0"):
+            go([], tmp_path / "out", jobs=0)

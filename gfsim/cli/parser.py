@@ -51,3 +51,14 @@ def seed(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a seed; give a whole number >= 0")
     return value
+
+
+def count(text: str) -> int:
+    """A count: a whole number >= 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give a whole number >= 1")
+    return value

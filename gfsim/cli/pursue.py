@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gfsim.cli.parser import Parser, seed
+from gfsim.cli.parser import Parser, count, seed
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
@@ -87,15 +87,15 @@ def add_parser(commands: Any) -> None:
     data.add_argument("--seed", type=seed, default=0, metavar="N", help="of the split and of all random starts")
 
     net = parser.add_argument_group("network")
-    net.add_argument("--hidden-layers", type=_count, metavar="N", help="default: 1; paper mode: 2")
+    net.add_argument("--hidden-layers", type=count, metavar="N", help="default: 1; paper mode: 2")
     net.add_argument(
         "--activation", choices=("relu", "leaky", "linear", "square"), default="relu", help="default: %(default)s"
     )
-    net.add_argument("--p", type=_count, metavar="P", help="power of max(z, alpha z)^p")
+    net.add_argument("--p", type=count, metavar="P", help="power of max(z, alpha z)^p")
     net.add_argument("--alpha", type=float, metavar="A", help="slope of its other branch")
-    net.add_argument("--max-neurons", type=_count, metavar="N", help="hidden ones (default: 50; paper mode: 20)")
+    net.add_argument("--max-neurons", type=count, metavar="N", help="hidden ones (default: 50; paper mode: 20)")
     net.add_argument(
-        "--patience", type=_count, metavar="N", help="additions without a better validation loss (8; paper mode: 6)"
+        "--patience", type=count, metavar="N", help="additions without a better validation loss (8; paper mode: 6)"
     )
     net.add_argument(
         "--l2", type=float, metavar="C", help="penalty on squared weights (default: chosen on validation rows)"
@@ -111,10 +111,10 @@ def add_parser(commands: Any) -> None:
     paper.add_argument("--reduction", choices=("mean", "sum"), help="default: mean")
     paper.add_argument("--delta0", type=float, metavar="D", help="norm of the start (default: 0.2)")
     paper.add_argument("--delta", type=float, metavar="D", help="norm of a new neuron (default: 0.03)")
-    paper.add_argument("--starts", type=_count, metavar="N", help="random starts of every NCF maximisation (64)")
+    paper.add_argument("--starts", type=count, metavar="N", help="random starts of every NCF maximisation (64)")
     paper.add_argument(
         "--trials",
-        type=_count,
+        type=count,
         metavar="N",
         help="of NCF maxima that the data cannot tell apart, minimise from up to N and keep the best (default: 1, "
         "the largest)",
@@ -127,7 +127,7 @@ def add_parser(commands: Any) -> None:
     )
     paper.add_argument("--t-end", type=float, metavar="T", help="flow: longest time of one minimisation (default: 160)")
     paper.add_argument("--step", type=float, metavar="H", help="descent: step size (default: 0.004)")
-    paper.add_argument("--max-steps", type=_count, metavar="N", help="most steps of one minimisation")
+    paper.add_argument("--max-steps", type=count, metavar="N", help="most steps of one minimisation")
     paper.add_argument("--no-polish", action="store_true", help="no second-order refinement at the end")
     parser.set_defaults(run=run)
 
@@ -159,14 +159,4 @@ def _fraction(text: str) -> float:
         value = -1.0
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction; give a number >= 0 and < 1")
-    return value
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give a whole number >= 1")
     return value

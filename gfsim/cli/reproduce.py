@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from gfsim.cli.parser import Parser, seed
+from gfsim.cli.parser import Parser, count, seed
 from gfsim.errors import InvalidInput
 
 DESCRIPTION = """\
@@ -23,13 +24,20 @@ and prints the table.  A figure that is complete in DIR and whose inputs (source
 versions of the numerical packages) have not changed is not run again.  Files are written whole or not
 at all; Ctrl-C keeps the figures that are complete and says which are missing, and the next run goes
 on with those.  An error in one figure does not stop the others: its traceback goes to NAME.error.txt.
+
+With --jobs N figures run in N processes, those that take longest first; numbers and pictures are the same.
 """
+
+MOST_JOBS = 2
+"""Processes unless --jobs says otherwise: each may take half a gigabyte, and the longest figure, which is not divided,
+takes about a quarter of the whole."""
 
 EPILOG = """\
 examples:
   gfsim reproduce --list                       what there is
   gfsim reproduce                              all of it, in the quick form
   gfsim reproduce toy pursuit --out /tmp/figs  two of them
+  gfsim reproduce --jobs 4                     four at a time
   gfsim reproduce pursuit --seed 7             on a draw of your own
   gfsim reproduce four_layer_digits --full --data ~/mnist   on all of MNIST's zeros and ones
 
@@ -55,6 +63,14 @@ def add_parser(commands: Any) -> None:
         metavar="FOLDER",
         help="a folder with your own copies of data sets: the four IDX files of MNIST, as they are or gzipped",
     )
+    parser.add_argument(
+        "--jobs",
+        type=count,
+        default=min(_cores(), MOST_JOBS),
+        metavar="N",
+        help="figures that run at a time, each on one thread; 1: all in this process (default: the cores that this "
+        f"process may use, at most {MOST_JOBS}: %(default)s here)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -74,12 +90,17 @@ def run(args: argparse.Namespace) -> int:
     out = OutputDirectory(args.out)
     if out.swept:
         print(f"removed half-written files of an earlier run: {', '.join(out.swept)}", file=sys.stderr)
-    summary = run_figures(chosen, out, seed=args.seed, full=args.full, data=data, again=args.again)
+    summary = run_figures(chosen, out, seed=args.seed, full=args.full, data=data, again=args.again, jobs=args.jobs)
     print(f"{plain_table(summary)}\n\n{verdict(summary)}")
     others = [report for entry in FIGURES if entry not in chosen and (report := earlier_report(entry, out))]
     out.write_text("claims.md", markdown(summary, others))
     print(f"Figures and claims.md are in {out.path}")
     return summary.exit_code
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _folder(name: str) -> Path:
