@@ -134,17 +134,17 @@ def run_figures(
     with interruptible() as stop:
         took = {report.entry.name: _look_back(report, out, data, again) for report in summary.reports}
         ahead = [report for report in summary.reports if not report.unchanged]
-        jobs = min(jobs, len(ahead))
-        shown.expect({report.entry.name: took[report.entry.name] for report in ahead}, max(jobs, 1))
-        if jobs > 1:
+        jobs = max(1, min(jobs, len(ahead)))
+        shown.expect({report.entry.name: took[report.entry.name] for report in ahead}, jobs)
+        if jobs == 1:
+            _run_in_turn(summary.reports, out, data, stop, shown)
+        else:
             for report in summary.reports:
                 if report.unchanged:
                     _say_unchanged(report, shown)
             # the longest first, so that none of them is left to run alone at the end
             ahead.sort(key=lambda report: took[report.entry.name] or report.entry.seconds, reverse=True)
             _run_apart(ahead, out, data, jobs, stop, shown)
-        else:
-            _run_in_turn(summary.reports, out, data, stop, shown)
     for report in summary.reports:
         if report.state == "missing":
             summary.interrupted = True
@@ -207,19 +207,23 @@ def _run_apart(
 
 
 def _look_back(report: Report, out: OutputDirectory, data: Path | None, again: bool) -> float | None:
-    """Take over an earlier run of the same inputs; else how long the last one of this form took, if there is one."""
+    """Take over an earlier run of the same inputs; else how long it will take, by the last run of this form.
+
+    Without one, what the registry says of the quick form, and None for the full one.
+    """
+    rough = None if report.full else report.entry.seconds
     # a module that cannot even be read is an error of that figure, which running it will show
     with contextlib.suppress(OSError, SyntaxError, GfsimError):
         report.inputs = fingerprint(report.entry.module, seed=report.seed, full=report.full, data=data)
     earlier = earlier_report(report.entry, out)
     if earlier is None:
-        return None
+        return rough
     pictures = [out / f"{report.entry.name}.{kind}" for kind in ("png", "svg")]
     if not again and report.inputs and earlier.inputs == report.inputs and all(map(os.path.isfile, pictures)):
         report.state, report.claims, report.unchanged = "complete", earlier.claims, True
         report.seconds, report.notes, report.caption = earlier.seconds, earlier.notes, earlier.caption
         return None
-    return earlier.seconds if earlier.full == report.full else None
+    return earlier.seconds if earlier.full == report.full else rough
 
 
 def _say_unchanged(report: Report, shown: Progress) -> None:

@@ -21,6 +21,9 @@ from typing import Any, Generic, TypeVar
 TICK = 0.2
 """Seconds between two looks of the caller, if nothing happens."""
 
+GRACE = 5.0
+"""Seconds that a process which has hung up may take to end by itself, and so to say how."""
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Task = TypeVar("Task")
@@ -119,7 +122,7 @@ class _Worker:
         try:
             kind, value = self.connection.recv()
         except (EOFError, OSError):
-            self._process.join()
+            self._process.join(GRACE)
             return Lost(self.number, _cause(self._process.exitcode))
         return Noted(self.number, value) if kind == "note" else Ended(self.number, value)
 
@@ -150,7 +153,9 @@ def _end_with_parent() -> None:
 
 
 def _cause(code: int | None) -> str:
-    if code is not None and code < 0:
+    if code is None:
+        return "closed its connection"
+    if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"was killed by {name}"
     return f"ended with exit code {code}"
