@@ -386,8 +386,8 @@ def _pictures(outcome: Outcome) -> dict[str, bytes]:
 
 
 def _named_in_order(svg: bytes) -> bytes:
-    """With clip paths by number: matplotlib names those that are no rectangles by their address in memory."""
-    for number, name in enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})">\s*<path', svg)):
+    """With clip paths by number: matplotlib names them by their last digits, or by their address in memory."""
+    for number, name in enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})">', svg)):
         svg = svg.replace(name, b"clip%d" % number)
     return svg
 

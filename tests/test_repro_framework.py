@@ -275,7 +275,7 @@ def test_equal_pictures_are_equal_files_wherever_they_lie_in_memory() -> None:
     other, two = drawn()
     assert kept.figure is not other.figure
     assert one == two
-    assert one.count(b'id="clip') == 2
+    assert one.count(b'id="clip') >= 2
     assert one.count(b"url(#clip1)") == 1
 
 
