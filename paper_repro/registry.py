@@ -117,6 +117,7 @@ FIGURES: tuple[Entry, ...] = (
         "paper_repro.pursuit",
         "Neuron Pursuit recovers a sparse network",
         f"{PURSUIT}, the author's public example",
+        seconds=22.0,
     ),
     # near sparse saddles, and Neuron Pursuit against fixed widths
     Entry(

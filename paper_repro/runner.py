@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -379,9 +380,16 @@ def _pictures(outcome: Outcome) -> dict[str, bytes]:
     # without a date, and with the style's hash salt, equal figures are equal files
     pictures = {
         "png": rendered(lambda f: outcome.figure.savefig(f, format="png", dpi=DPI)),
-        "svg": rendered(lambda f: outcome.figure.savefig(f, format="svg", metadata={"Date": None})),
+        "svg": _named_in_order(rendered(lambda f: outcome.figure.savefig(f, format="svg", metadata={"Date": None}))),
     }
     return pictures if outcome.animation is None else pictures | {"gif": outcome.animation}
+
+
+def _named_in_order(svg: bytes) -> bytes:
+    """With clip paths by number: matplotlib names them by their last digits, or by their address in memory."""
+    for number, name in enumerate(re.findall(rb'<clipPath id="(p[0-9a-f]{10})">', svg)):
+        svg = svg.replace(name, b"clip%d" % number)
+    return svg
 
 
 def _clear_incomplete(out: OutputDirectory, name: str) -> None:

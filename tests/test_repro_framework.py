@@ -31,7 +31,7 @@ from gfsim.jsonable import dumps, to_jsonable
 from gfsim.output import OutputDirectory
 from paper_repro import registry, report, runner, workers
 from paper_repro.claims import Claim, check_basis, show
-from paper_repro.figure import FAILED, Context, load_data, mark_failures
+from paper_repro.figure import FAILED, Context, Outcome, load_data, mark_failures, styled
 from paper_repro.progress import Progress, spoken
 from paper_repro.registry import Entry
 from paper_repro.runner import Summary, earlier_report, run_figures
@@ -256,6 +256,27 @@ def test_the_same_seed_gives_the_same_files(figures: Callable[..., list[Entry]],
     assert (tmp_path / "a/one.png").read_bytes() == (tmp_path / "b/one.png").read_bytes()
     assert strict(tmp_path / "a/one.json")["numbers"] == strict(tmp_path / "b/one.json")["numbers"]
     assert strict(tmp_path / "a/one.json")["numbers"] != strict(tmp_path / "c/one.json")["numbers"]
+
+
+def test_equal_pictures_are_equal_files_wherever_they_lie_in_memory() -> None:
+    """matplotlib names a clip path by its address, so that one seed gave two files."""
+    from matplotlib.patches import Circle
+
+    def drawn() -> tuple[Outcome, bytes]:
+        fig, ax = Context("f").subplots()
+        for radius in (0.2, 0.4):
+            (line,) = ax.plot([0, 1])
+            line.set_clip_path(Circle((0.5, 0.5), radius, transform=ax.transData))
+        outcome = Outcome(fig, [], {}, "")
+        with styled():
+            return outcome, runner._pictures(outcome)["svg"]
+
+    kept, one = drawn()
+    other, two = drawn()
+    assert kept.figure is not other.figure
+    assert one == two
+    assert one.count(b'id="clip') >= 2
+    assert one.count(b"url(#clip1)") == 1
 
 
 def test_random_streams_do_not_depend_on_each_other() -> None:
