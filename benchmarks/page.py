@@ -1,15 +1,22 @@
 """Render docs/benchmarks.md and its plots from results.json: nothing is measured here.
 
-python -m benchmarks.page out/bench/results.json docs
+    python -m benchmarks.page RESULTS.json [RESULTS.json ...] FOLDER
+
+Several files are the parts of one benchmark on one machine with the same versions and goal: a part's problems and
+extras replace those of the parts before it, and the targets are computed again from all of them.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import targets
 from benchmarks.run import load
+from gfsim.errors import InvalidInput
+from gfsim.jsonable import dumps
 from gfsim.output import OutputDirectory, rendered
 
 COLOURS = {"gfsim": "C0", "scipy": "C1", "descent": "0.6"}
@@ -17,18 +24,43 @@ OTHER = ("C2", "C3", "C4", "C5", "C6")
 
 
 def main() -> int:
-    if len(sys.argv) != 3:
-        print("usage: python -m benchmarks.page RESULTS.json FOLDER", file=sys.stderr)
+    if len(sys.argv) < 3:
+        print("usage: python -m benchmarks.page RESULTS.json [RESULTS.json ...] FOLDER", file=sys.stderr)
         return 2
-    results = load(Path(sys.argv[1]))
-    folder = OutputDirectory(sys.argv[2])
+    try:
+        results = joined([load(Path(name)) for name in sys.argv[1:-1]])
+    except InvalidInput as exc:
+        print(f"benchmarks: {exc}", file=sys.stderr)
+        return 2
+    folder = OutputDirectory(sys.argv[-1])
     files = {
         "benchmarks.png": rendered(lambda f: overview(results).savefig(f, format="png", dpi=150)),
+        "benchmarks.json": dumps(results).encode(),
         "benchmarks.md": page(results).encode(),
     }
     folder.write(files)
     print(f"wrote {', '.join(files)} in {folder.path}")
     return 0
+
+
+def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One results record of several parts; raises ``InvalidInput`` where they do not belong together."""
+    first = parts[0]
+    machine = {key: first["machine"][key] for key in ("cpu", "cores")}
+    whole = {**first, "problems": {}, "extras": {}, "failures": {}, "parts": len(parts)}
+    for number, part in enumerate(parts, start=1):
+        for what, here, there in (
+            ("machine", {key: part["machine"][key] for key in machine}, machine),
+            ("versions", part["versions"], first["versions"]),
+            ("goal", part["goal"], first["goal"]),
+        ):
+            if here != there:
+                raise InvalidInput(
+                    f"part {number} has {what} {here} and the first {there}; run it again on one machine"
+                )
+        for key in ("problems", "extras", "failures"):
+            whole[key] |= part[key]
+    return whole | {"targets": targets.rows(whole)}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -47,6 +79,7 @@ def page(results: dict[str, Any]) -> str:
         f"- versions: {packages}",
         f"- every method at its loosest tolerance whose error is at most {goal}: the largest relative error "
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
+        *([f"- run in {results['parts']} parts"] if results.get("parts", 1) > 1 else []),
         f"- medians of {results['rounds']} interleaved rounds, one process a library, compile time apart; a run longer "
         f"than {results['limit']:g} s counts as hopeless",
         "",

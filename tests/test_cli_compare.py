@@ -257,6 +257,20 @@ def test_the_page_is_made_from_the_results_alone() -> None:
     assert "MISSED" in run.target_table(content["targets"])
 
 
+def test_parts_of_a_benchmark_are_joined_if_they_belong_together() -> None:
+    whole = results()
+    names = list(whole["problems"])
+    first = {**whole, "problems": {names[0]: whole["problems"][names[0]]}, "extras": {}, "failures": {}}
+    rest = {**whole, "problems": {name: whole["problems"][name] for name in names[1:]}}
+    together = page.joined([first, rest])
+    assert list(together["problems"]) == names
+    assert together["extras"] == whole["extras"]
+    assert repr(together["targets"]) == repr(targets.rows(whole))  # repr: a NaN is not equal to itself
+    assert "- run in 2 parts" in page.page(together)
+    with pytest.raises(InvalidInput, match="part 2 has versions"):
+        page.joined([first, {**rest, "versions": {"gfsim": "2"}}])
+
+
 def test_results_files_are_read_back_with_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text('{"a": ["nan", 1, "inf"], "b": {"c": "-inf", "d": "word"}}')
