@@ -47,7 +47,11 @@ def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One results record of several parts; raises ``InvalidInput`` where they do not belong together."""
     first = parts[0]
     machine = {key: first["machine"][key] for key in ("cpu", "cores")}
-    whole = {**first, "problems": {}, "extras": {}, "failures": {}, "parts": len(parts)}
+    whole = {**first, "problems": {}, "extras": {}, "failures": {}}
+    whole["parts"] = [
+        {"load_at_start": part["machine"]["load_at_start"], "limit": part["limit"], "problems": list(part["problems"])}
+        for part in parts
+    ]
     for number, part in enumerate(parts, start=1):
         for what, here, there in (
             ("machine", {key: part["machine"][key] for key in machine}, machine),
@@ -79,7 +83,7 @@ def page(results: dict[str, Any]) -> str:
         f"- versions: {packages}",
         f"- every method at its loosest tolerance whose error is at most {goal}: the largest relative error "
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
-        *([f"- run in {results['parts']} parts"] if results.get("parts", 1) > 1 else []),
+        *(_part(number, part) for number, part in enumerate(results.get("parts", []), start=1)),
         f"- medians of {results['rounds']} interleaved rounds, one process a library, compile time apart; a run longer "
         f"than {results['limit']:g} s counts as hopeless",
         "",
@@ -102,6 +106,14 @@ def page(results: dict[str, Any]) -> str:
     for name, why in results["failures"].items():
         lines += ["", f"### {name}", "", f"Not measured: {why}"]
     return "\n".join(lines) + "\n"
+
+
+def _part(number: int, part: dict[str, Any]) -> str:
+    load = ", ".join(f"{x:.1f}" for x in part["load_at_start"])
+    return (
+        f"- part {number}: load {load} at the start, {part['limit']:g} s a run; {', '.join(part['problems'])} "
+        "(a later part's measurement stands)"
+    )
 
 
 def _section(name: str, record: dict[str, Any]) -> list[str]:

@@ -266,7 +266,7 @@ def test_parts_of_a_benchmark_are_joined_if_they_belong_together() -> None:
     assert list(together["problems"]) == names
     assert together["extras"] == whole["extras"]
     assert repr(together["targets"]) == repr(targets.rows(whole))  # repr: a NaN is not equal to itself
-    assert "- run in 2 parts" in page.page(together)
+    assert "- part 2: load 0.1 at the start, 60 s a run" in page.page(together)
     with pytest.raises(InvalidInput, match="part 2 has versions"):
         page.joined([first, {**rest, "versions": {"gfsim": "2"}}])
 
