@@ -25,6 +25,9 @@ from gfsim.objective import Objective
 
 Extra = dict[str, Any]
 
+LIMIT = 900.0
+"""Seconds for one extra; the implicit step of a million weights takes minutes."""
+
 
 def preferred() -> str:
     """The library's own choice of method: ``auto`` where it exists."""
@@ -199,7 +202,7 @@ EXTRAS: dict[str, Callable[[int], Extra]] = {
 """Each runs in a process of its own: ``python -m benchmarks.extras NAME THREADS``."""
 
 
-def measured(name: str, threads: int, limit: float) -> Extra:
+def measured(name: str, threads: int) -> Extra:
     """One extra in its own process."""
     say(f"extra: {name}")
     try:
@@ -207,11 +210,11 @@ def measured(name: str, threads: int, limit: float) -> Extra:
             [sys.executable, "-m", "benchmarks.extras", name, str(threads)],
             capture_output=True,
             text=True,
-            timeout=limit,
+            timeout=LIMIT,
             env=environment(threads),
         )
     except subprocess.TimeoutExpired:
-        return {"failure": f"stopped after {limit:g} s"}
+        return {"failure": f"stopped after {LIMIT:g} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         said = done.stderr.strip().splitlines()

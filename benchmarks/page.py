@@ -1,22 +1,15 @@
 """Render docs/benchmarks.md and its plots from results.json: nothing is measured here.
 
-    python -m benchmarks.page RESULTS.json [RESULTS.json ...] FOLDER
-
-Several files are the parts of one benchmark on one machine with the same versions and goal: a part's problems and
-extras replace those of the parts before it, and the targets are computed again from all of them.
+python -m benchmarks.page out/bench/results.json docs
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import targets
 from benchmarks.run import load
-from gfsim.errors import InvalidInput
-from gfsim.jsonable import dumps
 from gfsim.output import OutputDirectory, rendered
 
 COLOURS = {"gfsim": "C0", "scipy": "C1", "descent": "0.6"}
@@ -24,47 +17,19 @@ OTHER = ("C2", "C3", "C4", "C5", "C6")
 
 
 def main() -> int:
-    if len(sys.argv) < 3:
-        print("usage: python -m benchmarks.page RESULTS.json [RESULTS.json ...] FOLDER", file=sys.stderr)
+    if len(sys.argv) != 3:
+        print("usage: python -m benchmarks.page RESULTS.json FOLDER", file=sys.stderr)
         return 2
-    try:
-        results = joined([load(Path(name)) for name in sys.argv[1:-1]])
-    except InvalidInput as exc:
-        print(f"benchmarks: {exc}", file=sys.stderr)
-        return 2
-    folder = OutputDirectory(sys.argv[-1])
+    results = load(Path(sys.argv[1]))
+    folder = OutputDirectory(sys.argv[2])
     files = {
         "benchmarks.png": rendered(lambda f: overview(results).savefig(f, format="png", dpi=150)),
-        "benchmarks.json": dumps(results).encode(),
+        "benchmarks.json": Path(sys.argv[1]).read_bytes(),
         "benchmarks.md": page(results).encode(),
     }
     folder.write(files)
     print(f"wrote {', '.join(files)} in {folder.path}")
     return 0
-
-
-def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One results record of several parts; raises ``InvalidInput`` where they do not belong together."""
-    first = parts[0]
-    machine = {key: first["machine"][key] for key in ("cpu", "cores")}
-    whole = {**first, "problems": {}, "extras": {}, "failures": {}}
-    whole["parts"] = [
-        {"load_at_start": part["machine"]["load_at_start"], "limit": part["limit"], "problems": list(part["problems"])}
-        for part in parts
-    ]
-    for number, part in enumerate(parts, start=1):
-        for what, here, there in (
-            ("machine", {key: part["machine"][key] for key in machine}, machine),
-            ("versions", part["versions"], first["versions"]),
-            ("goal", part["goal"], first["goal"]),
-        ):
-            if here != there:
-                raise InvalidInput(
-                    f"part {number} has {what} {here} and the first {there}; run it again on one machine"
-                )
-        for key in ("problems", "extras", "failures"):
-            whole[key] |= part[key]
-    return whole | {"targets": targets.rows(whole)}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -75,15 +40,16 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench` from `results.json`; do not edit by hand.  What is compared and how is in "
-        "`gfsim compare --help` and the docstring of `gfsim/compare/__init__.py`.",
+        f"Made by `python -m benchmarks.page` from `benchmarks.json`, which `{results['command']}` wrote; do not edit "
+        "by hand.  What is compared and how is in `gfsim compare --help` and the docstring of "
+        "`gfsim/compare/__init__.py`.",
         "",
-        f"- machine: {m['cpu'] or 'unknown CPU'}, {m['cores']} core(s), {m['threads']} thread(s) a library, "
+        f"- machine: {m['cpu'] or 'unknown CPU'}, {m['cores']} core(s), {m['threads']} thread(s) a library "
+        f"({results['batch_threads']} for the batch of starts), "
         f"load {', '.join(f'{x:.1f}' for x in m['load_at_start'])} at the start, {m['date']}",
         f"- versions: {packages}",
         f"- every method at its loosest tolerance whose error is at most {goal}: the largest relative error "
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
-        *(_part(number, part) for number, part in enumerate(results.get("parts", []), start=1)),
         f"- medians of {results['rounds']} interleaved rounds, one process a library, compile time apart; a run longer "
         f"than {results['limit']:g} s counts as hopeless",
         "",
@@ -106,14 +72,6 @@ def page(results: dict[str, Any]) -> str:
     for name, why in results["failures"].items():
         lines += ["", f"### {name}", "", f"Not measured: {why}"]
     return "\n".join(lines) + "\n"
-
-
-def _part(number: int, part: dict[str, Any]) -> str:
-    load = ", ".join(f"{x:.1f}" for x in part["load_at_start"])
-    return (
-        f"- part {number}: load {load} at the start, {part['limit']:g} s a run; {', '.join(part['problems'])} "
-        "(a later part's measurement stands)"
-    )
 
 
 def _section(name: str, record: dict[str, Any]) -> list[str]:

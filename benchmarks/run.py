@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from importlib import metadata
@@ -64,6 +65,9 @@ def main() -> int:
     parser.add_argument("--extras", nargs="*", metavar="NAME", help="default: all; none with a bare --extras")
     parser.add_argument("--starts", type=int, default=256, metavar="N", help="in the batch (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of every library (default: %(default)s)")
+    parser.add_argument(
+        "--batch-threads", type=int, default=2, metavar="N", help="of the batch of starts (default: %(default)s)"
+    )
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
     try:
@@ -76,7 +80,9 @@ def main() -> int:
 
 def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
     results: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),
         "machine": machine(args.threads),
+        "batch_threads": args.batch_threads,
         "versions": versions() | _peer_versions(),
         "goal": args.goal,
         "rounds": args.rounds,
@@ -108,9 +114,9 @@ def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
             wanted = [*extras.EXTRAS, "batch"] if args.extras is None else args.extras
             for name in wanted:
                 results["extras"][name] = (
-                    extras.batch(args.threads, starts=args.starts, limit=5.0 * args.limit)
+                    extras.batch(args.batch_threads, starts=args.starts, limit=5.0 * args.limit)
                     if name == "batch"
-                    else extras.measured(name, args.threads, 10.0 * args.limit)
+                    else extras.measured(name, args.threads)
                 )
         except KeyboardInterrupt:
             interrupted = True

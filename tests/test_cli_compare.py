@@ -214,7 +214,15 @@ def results() -> dict[str, Any]:
     batch = {"starts": 4, "scipy": {"wall": 9.0, "norms": [1.0]}, "gfsim": {"wall": 1.0, "norms": [1.1]}}
     batch["torchode"] = {"wall": 9.0, "stopped": True}
     return {
-        "machine": {"cpu": "x", "cores": 2, "threads": 1, "load_at_start": [0.1], "date": "2000-01-01"},
+        "command": "python -m benchmarks.run toy",
+        "batch_threads": 2,
+        "machine": {
+            "cpu": "x",
+            "cores": 2,
+            "threads": 1,
+            "load_at_start": [0.1],
+            "date": "2000-01-01",
+        },
         "versions": {"gfsim": "1", "torchode": "absent"},
         "goal": 1e-3,
         "rounds": 3,
@@ -248,6 +256,8 @@ def test_the_page_is_made_from_the_results_alone() -> None:
     content["targets"] = targets.rows(content)
     text = page.page(content)
     assert "| sparse saddle, delta = 0.01: ours over scipy BDF | <= 1 | 0.5 | yes | gfsim:auto |" in text
+    assert "`python -m benchmarks.run toy`" in text
+    assert "1 thread(s) a library (2 for the batch of starts)" in text
     assert "scipy:RK45 (too slow)" in text
     assert "Not taking part: diffrax: not installed." in text
     assert "Not measured: refused" in text
@@ -255,20 +265,6 @@ def test_the_page_is_made_from_the_results_alone() -> None:
     assert page.overview(content).axes
     assert "gfsim:auto" in run.ratios(content)
     assert "MISSED" in run.target_table(content["targets"])
-
-
-def test_parts_of_a_benchmark_are_joined_if_they_belong_together() -> None:
-    whole = results()
-    names = list(whole["problems"])
-    first = {**whole, "problems": {names[0]: whole["problems"][names[0]]}, "extras": {}, "failures": {}}
-    rest = {**whole, "problems": {name: whole["problems"][name] for name in names[1:]}}
-    together = page.joined([first, rest])
-    assert list(together["problems"]) == names
-    assert together["extras"] == whole["extras"]
-    assert repr(together["targets"]) == repr(targets.rows(whole))  # repr: a NaN is not equal to itself
-    assert "- part 2: load 0.1 at the start, 60 s a run" in page.page(together)
-    with pytest.raises(InvalidInput, match="part 2 has versions"):
-        page.joined([first, {**rest, "versions": {"gfsim": "2"}}])
 
 
 def test_results_files_are_read_back_with_their_numbers(tmp_path: Path) -> None:

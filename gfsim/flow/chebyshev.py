@@ -14,7 +14,7 @@ import numpy as np
 
 from gfsim.arrays import Array
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import RowField, rms
+from gfsim.flow.rows import RowField, clamped, rms
 from gfsim.flow.runge_kutta import OVERFLOW_SHRINK
 
 DAMPING = 2.0 / 13.0
@@ -127,12 +127,12 @@ class Chebyshev:
         finite = xp.isfinite(error)
         error = xp.where(finite, error, np.inf)
         accepted = error < 1.0
-        bounded = error.clip(min=1e-10)
+        bounded = clamped(error, 1e-10)
         plain = SAFETY * bounded ** (-1.0 / 3.0)
         ratio = h / xp.where(self.last_h > 0, self.last_h, h)
         predictive = plain * ratio * (self.last_error / bounded) ** (1.0 / 3.0)
         grow = xp.where(self.last_h > 0, xp.minimum(plain, predictive), plain)
-        factor = xp.where(accepted, grow.clip(min=SHRINK, max=GROW), plain.clip(min=SHRINK, max=0.9))
+        factor = xp.where(accepted, clamped(grow, SHRINK, GROW), clamped(plain, SHRINK, 0.9))
         factor = xp.where(finite, factor, OVERFLOW_SHRINK)
         start, w_start, v_start, used = self.s, w, self.v, h
         end = xp.where(accepted, start + h, start)
