@@ -151,6 +151,7 @@ def _batch(results: Results) -> list[Row]:
             continue
         ratio, gap = other["wall"] / ours["wall"], _disagreement(ours, other)
         notes = [f"{library} was stopped: a lower bound"] * bool(other.get("stopped"))
+        notes += [f"rtol {x['rtol']:g}" for x in (ours, other) if "rtol" in x]
         notes += ["ours was stopped"] * bool(ours.get("stopped"))
         notes += [f"ends differ by {gap:.1e}"] * (gap > 0)
         # a fast run that is stopped, or ends somewhere else, says nothing in our favour

@@ -154,10 +154,13 @@ def test_costs_add_up_over_a_rejection(method):
 class Fast:
     """A clock with dt/ds = 1e300."""
 
-    name, physical = "fast", False
+    name, physical, block = "fast", False, None
 
     def rate(self, w):
         return 1e300 * np.ones(w.shape[:-1])
+
+    def rate_of(self, part):
+        return self.rate(part)
 
     def rate_gradient(self, w):
         return 0.0 * w

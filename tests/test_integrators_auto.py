@@ -10,7 +10,7 @@ import pytest
 from flow_fields import linear_field, toy, toy_start
 from integrator_tools import Timed, quartic, saddle_direction, square_saddle, total
 
-from gfsim.flow.auto import Auto, explicit_tableau
+from gfsim.flow.auto import STIFF_WORK, Auto, explicit_tableau
 from gfsim.flow.clock import PhysicalTime
 from gfsim.flow.events import loss_level, norm_level
 from gfsim.flow.field import Ascent, Descent
@@ -128,8 +128,8 @@ def near(delta):
     )
 
 
-# explicit search for the edge of stability, and a fresh start of the implicit method, each time they change
-OVERHEAD = 60
+# stiff steps until the explicit method is given up, and a fresh start of the implicit one
+OVERHEAD = STIFF_WORK + 20
 
 
 @pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-7])

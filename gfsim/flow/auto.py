@@ -6,9 +6,13 @@ while the small ones creep, and an explicit step is held near 3 / lambda_max.  B
 h |lambda| as they go, and the stepper follows the measurement:
 
 * explicit -> implicit once steps at more than ``NEAR_EDGE`` of the stability limit, and rejections near it,
-  outnumber the other steps by ``PATIENCE``;
+  outnumber the other steps by so many that they cost ``STIFF_WORK`` velocities, or at once after a step far beyond
+  the limit;
 * implicit -> explicit once steps with h |lambda| below ``EASY``, where an explicit one could be three times as
-  long, outnumber the others by ``PATIENCE``.
+  long, outnumber the others by ``EASY_STEPS``.
+
+An explicit step that turns out longer than its method may take, which the error estimate lets pass where the stiff
+directions are at rest, is taken back and done again by the implicit method.
 
 What was used when, and why it was left, is kept as :class:`Phase` records.
 """
@@ -30,8 +34,13 @@ from gfsim.flow.runge_kutta import ExplicitPair
 from gfsim.flow.stepper import Segment, StepFailure
 from gfsim.flow.tableaus import Tableau, bogacki_shampine, dormand_prince_5, dormand_prince_8
 
-PATIENCE = 4
-NEAR_EDGE = 0.5
+STIFF_WORK, EASY_STEPS = 54, 4
+"""Evidence for a change: velocities spent on stiff steps, about the price of a start of the implicit method on a small
+net (nine steps of the fifth-order pair, five of the eighth-order one); easy implicit steps."""
+
+NEAR_EDGE, BEYOND = 0.5, 2.0
+"""In units of the explicit method's limit on h |lambda|: counted as stiff, and left at once."""
+
 EASY = 1.0
 
 FRESH = 6
@@ -131,7 +140,8 @@ class Auto:
             thrown_back = rejected - self._rejected if stiffness > 0.5 * NEAR_EDGE * self.tableau.stiff_edge else 0
             self._rejected = rejected
             self._evidence = max(0, self._evidence + thrown_back + (1 if stiff else 0 if thrown_back else -1))
-            if self._evidence >= PATIENCE:
+            beyond = stiffness > BEYOND * self.tableau.stiff_edge
+            if beyond or self._evidence * self.tableau.stages >= STIFF_WORK:
                 self._leave()
                 if stiffness > self.tableau.stiff_edge:
                     self._afresh(segment)
@@ -139,7 +149,7 @@ class Auto:
                 self._implicit(segment)
         elif isinstance(integrator, NDF):
             self._evidence = max(min(0, self._evidence), self._evidence + (1 if stiffness < EASY else -1))
-            if self._evidence >= PATIENCE:
+            if self._evidence >= EASY_STEPS:
                 self._leave()
                 self._explicit(integrator.w.copy(), integrator.s, integrator.h)
         return segment

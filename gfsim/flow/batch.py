@@ -530,8 +530,8 @@ class _BatchRun:
     # -- physical time -----------------------------------------------------------------------------
 
     def _rate(self, attempt: Attempt, slots: np.ndarray, s: np.ndarray) -> np.ndarray:
-        w = attempt.at(_like(slots, attempt.w_end), _like(s, attempt.w_end))
-        return _numpy(self.ticking.rate(w))
+        part = attempt.at(_like(slots, attempt.w_end), _like(s, attempt.w_end), self.ticking.block)
+        return _numpy(self.ticking.rate_of(part))
 
     def _elapsed(
         self, attempt: Attempt, slots: np.ndarray, a: np.ndarray, b: np.ndarray, halvings: int = MAX_HALVINGS

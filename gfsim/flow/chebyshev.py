@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from gfsim.arrays import Array
+from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import RowField, clamped, rms
+from gfsim.flow.rows import RowField, clamped, rms, some
 from gfsim.flow.runge_kutta import OVERFLOW_SHRINK
 
 DAMPING = 2.0 / 13.0
@@ -189,10 +189,11 @@ class Hermite:
     ) -> None:
         self.start, self.h, self.ends, self.linear = start, h, (w0, v0, w1, v1), linear
 
-    def __call__(self, rows: Array, s: Array) -> Array:
-        w0, v0, w1, v1 = (part[rows][:, None] for part in self.ends)
-        h = self.h[rows][:, None, None]
-        x = (s[:, :, None] - self.start[rows][:, None, None]) / h
+    def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
+        at = some(rows, len(self.h))
+        w0, v0, w1, v1 = (taken(end[at], part)[:, None] for end in self.ends)
+        h = self.h[at][:, None, None]
+        x = (s[:, :, None] - self.start[at][:, None, None]) / h
         chord = (1.0 - x) * w0 + x * w1
         if self.linear:
             return chord

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gfsim.arrays import Array, namespace
+from gfsim.arrays import Array, namespace, taken
 from gfsim.errors import InvalidInput
 
 
@@ -32,8 +32,17 @@ class Clock(Protocol):
         """Whether s is t itself."""
         ...
 
+    @property
+    def block(self) -> Array | None:
+        """Flat indices of the weights that dt/ds depends on; None for all."""
+        ...
+
     def rate(self, w: Array) -> Array:
         """dt/ds at the weights ``w`` (..., P): (...)."""
+        ...
+
+    def rate_of(self, part: Array) -> Array:
+        """dt/ds from the weights of :attr:`block` alone, (..., m): (...)."""
         ...
 
     def rate_gradient(self, w: Array) -> Array:
@@ -51,10 +60,15 @@ class PhysicalTime:
 
     name: str = "t"
     physical: bool = True
+    block: None = None
 
     def rate(self, w: Array) -> Array:
         """dt/ds = 1 at the weights ``w`` (..., P): (...)."""
         return namespace(w).ones_like(w[..., 0])
+
+    def rate_of(self, part: Array) -> Array:
+        """dt/ds = 1 for any ``part`` (..., m): (...)."""
+        return self.rate(part)
 
     def rate_gradient(self, w: Array) -> Array:
         """Zero: (..., P)."""
@@ -109,17 +123,17 @@ class RescaledTime:
         """The clock as a formula, for tables and messages."""
         return f"ds = |w{'' if self.block is None else '_z'}|^{self.power:g} dt"
 
-    def _part(self, w: Array) -> Array:
-        return w if self.block is None else w[..., self.block]
-
     def rate(self, w: Array) -> Array:
         """dt/ds = |w_B|^-power at the weights ``w`` (..., P): (...)."""
-        part = self._part(w)
+        return self.rate_of(taken(w, self.block))
+
+    def rate_of(self, part: Array) -> Array:
+        """dt/ds = |w_B|^-power from w_B = ``part`` (..., m): (...)."""
         return (part * part).sum(-1) ** (-0.5 * self.power)
 
     def rate_gradient(self, w: Array) -> Array:
         """d(dt/ds)/dw at the weights ``w`` (..., P): (..., P)."""
-        part = self._part(w)
+        part = taken(w, self.block)
         slope = -self.power * (part * part).sum(-1) ** (-0.5 * self.power - 1.0)
         if self.block is None:
             return slope[..., None] * part

@@ -193,7 +193,8 @@ class Run:
             a, b = panels.pop()
             quarter, middle = 0.25 * (b - a), 0.5 * (a + b)
             grid = quarter * (NODES + 1.0)
-            rate = self.clock.rate(segment.at(np.concatenate([a + 2.0 * grid, a + grid, middle + grid])))
+            nodes = np.concatenate([a + 2.0 * grid, a + grid, middle + grid])
+            rate = self.clock.rate_of(segment.at(nodes, self.clock.block))
             halves = quarter * (WEIGHTS @ rate[6:12] + WEIGHTS @ rate[12:])
             spare -= 1
             if spare > 0 and abs(halves - 2.0 * quarter * (WEIGHTS @ rate[:6])) > AGREEMENT * halves:

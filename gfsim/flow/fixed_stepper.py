@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gfsim.arrays import Array
+from gfsim.arrays import Array, taken
 from gfsim.errors import InvalidInput
 from gfsim.flow.field import Descent, Field
 from gfsim.flow.result import Counts, Status
-from gfsim.flow.stepper import Segment, StepFailure
+from gfsim.flow.stepper import Inside, Segment, StepFailure
 
 Rule = Callable[[Callable[[Array], Array], Array, Array, float], Array]
 
@@ -94,16 +94,16 @@ def _to_numpy(a: Array) -> np.ndarray:
 
 def _hermite(
     start: float, h: float, w0: np.ndarray, v0: np.ndarray, w1: np.ndarray, v1: np.ndarray, *, linear: bool
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Inside:
     """Cubic Hermite interpolant of one step; the chord for Euler, whose order it matches."""
 
-    def at(s: np.ndarray) -> np.ndarray:
+    def at(s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray:
         x = ((np.atleast_1d(s) - start) / h)[:, None]
         chord = (1 - x) * w0 + x * w1
         if linear:
-            return chord
+            return taken(chord, part)
         slope0, slope1 = h * v0 - (w1 - w0), (w1 - w0) - h * v1
-        return chord + x * (1 - x) * ((1 - x) * slope0 + x * slope1)
+        return taken(chord + x * (1 - x) * ((1 - x) * slope0 + x * slope1), part)
 
     return at
 

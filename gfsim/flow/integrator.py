@@ -15,7 +15,6 @@ Arrays are NumPy's or torch's throughout (:mod:`gfsim.flow.rows`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +30,15 @@ COSTS = ("velocity", "jacobian", "hessian_product", "factorisations", "accepted"
 TEN_SPACINGS = 10 * float(np.finfo(np.float64).eps)
 
 
+class Interpolant(Protocol):
+    def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
+        """Weights inside the steps of ``rows`` (m,) at clock values ``s`` (m, q): (m, q, P).
+
+        With flat indices ``part`` (p,) those weights only, (m, q, p).
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What one attempt did.
@@ -41,8 +49,7 @@ class Attempt:
     start, end : (B,)
         Clock before and after; equal on rows that were not accepted.
     w_start, w_end : (B, P)
-    at : function of (rows, s)
-        The interpolant: ``rows`` is an index array (m,), ``s`` (m, q) clock values, the result (m, q, P).
+    at : Interpolant
     """
 
     accepted: Array
@@ -51,7 +58,7 @@ class Attempt:
     end: Array
     w_start: Array
     w_end: Array
-    at: Callable[[Array, Array], Array]
+    at: Interpolant
 
 
 class Integrator(Protocol):

@@ -12,13 +12,14 @@ in the same matrix products.
 from __future__ import annotations
 
 from math import comb
+from typing import Any
 
 import numpy as np
 
-from gfsim.arrays import Array
+from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import RowField, clamped, rms
+from gfsim.flow.rows import OneNumber, RowField, clamped, rms, some
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -227,27 +228,22 @@ class NDF:
         for m in range(NEWTON_STEPS):
             if not len(index):
                 break
-            all_rows = len(index) == len(d)
-            y = guess + d if all_rows else guess[index] + d[index]
-            f = self.rows.velocity(y)
-            self.counts["velocity"][index] += 1
-            iterations[index] += 1
-            residual = c[index][:, None] * f - psi[index] - d[index]
-            step = self.newton.solve(index, residual) * self.relax[index][:, None]
-            size = rms(step, scale[index])
-            fine = xp.isfinite(size)
-            rate = self.rate[index]
-            if m:
-                seen = size / old[index]
-                rate = xp.maximum(0.2 * rate, seen) if m > 1 else xp.maximum(seen, 0.01 + 0.0 * seen)
-                self.rate[index] = xp.where(xp.isfinite(rate), rate, 1.0)
-            d[index] = d[index] + step
-            old[index] = size
-            hopeless = ~fine | ((rate >= 0.95) & (m > 0)) | (size > 1e10)
-            left = clamped(rate, 0.0, 0.95)
-            done = ~hopeless & ((size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0))
-            converged[index] = done
-            finite[index] = fine & xp.isfinite(f).all(-1)
+            at = some(index, len(d))
+            f = self.rows.velocity(guess[at] + d[at])
+            self.counts["velocity"][at] += 1
+            iterations[at] += 1
+            residual = c[at][:, None] * f - psi[at] - d[at]
+            step = self.newton.solve(index, residual) * self.relax[at][:, None]
+            size = rms(step, scale[at])
+            d[at] = d[at] + step
+            before, rate = old[at], self.rate[at]
+            if xp is np and len(d) == 1:
+                judged = _judge(m, OneNumber, size.item(), before.item(), rate.item())
+                rate, fine, done, hopeless = (np.array([x]) for x in judged)
+            else:
+                rate, fine, done, hopeless = _judge(m, xp, size, before, rate)
+            self.rate[at], old[at], converged[at] = rate, size, done
+            finite[at] = fine  # a velocity that is not finite leaves a step that is not
             index = index[~(done | hopeless)]
         return d, converged, finite, iterations
 
@@ -348,6 +344,22 @@ class NDF:
         self.newton.counts = self.counts  # type: ignore[attr-defined]
 
 
+def _judge(m: int, xp: Any, size: Array, before: Array, rate: Array) -> tuple[Array, Array, Array, Array]:
+    """rate of convergence, finite, converged, hopeless after step ``m`` of Newton's iteration: of rows, or of one in
+    floats."""
+    fine = size < np.inf
+    if m:
+        seen = size / before
+        least = 0.2 * rate if m > 1 else 0.01 + 0.0 * seen
+        rate = xp.where(seen > least, seen, least)
+        rate = xp.where(rate < np.inf, rate, 1.0)
+    hopeless = (size > 1e10) | (rate >= 0.95) if m else size > 1e10
+    hopeless = hopeless | xp.where(fine, False, True)
+    left = clamped(rate, 0.0, 0.95)
+    done = (size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0)
+    return rate, fine, xp.where(hopeless, False, done), hopeless
+
+
 def _newton_basis(xp: object, theta: Array) -> Array:
     """prod_{i<l} (theta + i) / (i + 1) for l = 0 .. WIDTH - 1, as a last axis."""
     if xp is np:
@@ -366,8 +378,9 @@ class _Interpolant:
     def __init__(self, of: NDF, D: Array, end: Array, h: Array, order: Array) -> None:
         self.of, self.D, self.end, self.h, self.order = of, D, end, h, order
 
-    def __call__(self, rows: Array, s: Array) -> Array:
-        theta = (s - self.end[rows][:, None]) / self.h[rows][:, None]
+    def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
+        at = some(rows, len(self.D))
+        theta = (s - self.end[at][:, None]) / self.h[at][:, None]
         basis = _newton_basis(self.of.rows.xp, theta)
-        basis = basis * self.of._table("inside")[self.order[rows], 0][:, None, :]
-        return basis @ self.D[rows]
+        basis = basis * self.of._table("inside")[self.order[at], 0][:, None, :]
+        return basis @ taken(self.D[at], part)

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from gfsim.arrays import Array
-from gfsim.flow.rows import RowField, rms
+from gfsim.flow.rows import RowField, inner, rms, some
 
 DENSE_UP_TO = 200
 """Weights up to which one trajectory forms H; with more, or in a batch, its stiff directions are cheaper."""
@@ -91,26 +91,33 @@ class _ClockTerm:
         self.c = 0.0 * self.rho
         self.physical = rows.clock.physical
         if not self.physical:
-            self.v, self.g, self.sv = 0.0 * w, 0.0 * w, 0.0 * w
+            self.v, self.g, self.sv, self.strength = 0.0 * w, 0.0 * w, 0.0 * w, 0.0 * self.rho
 
     def update(self, index: Array, w: Array, c: Array, rho: Array) -> None:
-        self.c[index] = c
+        at = some(index, len(self.c))
+        self.c[at] = c
         if self.physical:
             return
-        self.rho[index] = rho
-        self.v[index] = self.rows.slope(w)
-        self.g[index] = self.rows.clock.rate_gradient(w)
+        self.rho[at] = rho
+        self.v[at] = self.rows.slope(w)
+        self.g[at] = self.rows.clock.rate_gradient(w)
+
+    def solved(self, index: Array, sv: Array) -> None:
+        """Take in ``sv`` = M^-1 v of the rows ``index``: (m, P)."""
+        at = some(index, len(self.c))
+        c = self.c[at]
+        self.sv[at], self.strength[at] = sv, c / (1.0 - c * inner(self.g[at], sv))
 
     def correct(self, index: Array, x: Array) -> Array:
         """x of (M - c v g') x = b from x = M^-1 b."""
         if self.physical:
             return x
-        g, sv, c = self.g[index], self.sv[index], self.c[index]
-        share = c * (g * x).sum(-1) / (1.0 - c * (g * sv).sum(-1))
-        return x + share[:, None] * sv
+        at = some(index, len(self.c))
+        share = self.strength[at] * inner(self.g[at], x)
+        return x + share[:, None] * self.sv[at]
 
     def keep(self, index: Array) -> None:
-        names = ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv")
+        names = ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv", "strength")
         for name in names:
             setattr(self, name, getattr(self, name)[index])
 
@@ -161,7 +168,7 @@ class DenseNewton:
         if not self.term.physical:
             good = index[ok]
             if len(good):
-                self.term.sv[good] = self._base(good, self.term.v[good])
+                self.term.solved(good, self._base(good, self.term.v[good]))
         return ok
 
     def _factorise(self, k: int, a: float) -> bool:
@@ -338,17 +345,18 @@ class KrylovNewton:
         self.counts["factorisations"][index] += 1
         ok = (1.0 + a[:, None] * self.lam[index] > 0.1).all(-1)
         if not self.term.physical:
-            self.term.sv[index] = self._base(index, self.term.v[index])
+            self.term.solved(index, self._base(index, self.term.v[index]))
         return ok
 
     def _deflated(self, index: Array, b: Array) -> Array:
         """(I + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
-        a = self.a[index][:, None]
-        rest = 1.0 + 0.5 * a * self.last[index][:, None]
+        at = some(index, len(self.a))
+        a = self.a[at][:, None]
+        rest = 1.0 + 0.5 * a * self.last[at][:, None]
         if self.Q.shape[1] == 0:
             return b / rest
-        Q = self.Q[index]
-        stiff = 1.0 + a * self.lam[index]
+        Q = self.Q[at]
+        stiff = 1.0 + a * self.lam[at]
         weight = 1.0 / stiff - 1.0 / rest
         along = (Q @ b[:, :, None])[:, :, 0]
         return b / rest + ((weight * along)[:, None, :] @ Q)[:, 0]
@@ -375,7 +383,7 @@ class KrylovNewton:
 
         residual = b - apply(x)
         z = self._deflated(index, residual)
-        direction, rz = z, (residual * z).sum(-1)
+        direction, rz = z, inner(residual, z)
         unit = self.unit[index]
         goal = CG_RTOL * rms(b, unit)
         for _ in range(CG_STEPS):
@@ -383,13 +391,13 @@ class KrylovNewton:
             if not bool(going.any()):
                 break
             image = apply(direction)
-            bend = (direction * image).sum(-1)
+            bend = inner(direction, image)
             going = going & (bend > 0)  # along a growing direction the model's answer stays
             alpha = self.rows.xp.where(going, rz / self.rows.xp.where(bend > 0, bend, 1.0), 0.0)
             x = x + alpha[:, None] * direction
             residual = residual - alpha[:, None] * image
             z = self._deflated(index, residual)
-            new = (residual * z).sum(-1)
+            new = inner(residual, z)
             beta = self.rows.xp.where(going, new / self.rows.xp.where(rz > 0, rz, 1.0), 0.0)
             direction, rz = z + beta[:, None] * direction, new
             if not bool(going.any()):

@@ -62,11 +62,19 @@ class OneRow:
         w_start, start = self.w, self.s
         self.s, self.w = float(attempt.end[0]), attempt.w_end[0]
         self._count()
-        return Segment(start, self.s, w_start, self.w, lambda s: attempt.at(ONLY, np.atleast_1d(s)[None])[0])
+        return Segment(start, self.s, w_start, self.w, _Inside(attempt))
 
     def _count(self) -> None:
         for name, values in self.integrator.counts.items():
             setattr(self.counts, name, int(values[0]))
+
+
+class _Inside:
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __call__(self, s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray:
+        return self._attempt.at(ONLY, np.atleast_1d(s)[None], part)[0]
 
 
 def one_row(

@@ -6,11 +6,13 @@ the stability limit of a stiff flow a controller that knows only one error makes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gfsim.arrays import Array
+from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import RowField, clamped, rms
+from gfsim.flow.rows import OneNumber, RowField, clamped, rms, some
 from gfsim.flow.tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
@@ -50,6 +52,9 @@ class ExplicitPair:
         xp = rows.xp
         self.rows, self.tableau, self.rtol = rows, tableau, rtol
         self.w, self.atol = w, atol + 0.0 * w
+        self.sums = [self._row(tableau.b), *(self._row(row[:i]) for i, row in enumerate(tableau.A) if i)]
+        """b, then the rows of A as far as they are not zero."""
+        self.error_sums = [self._row(E) for E in tableau.E]
         self.s = 0.0 * w[:, 0] if s is None else s
         self.counts = no_costs(w, xp)
         self.v = rows.velocity(w)
@@ -72,42 +77,33 @@ class ExplicitPair:
         step = h[:, None]
         trial = w
         for i in range(1, q):
-            trial = w + step * (self._row(t.A[i, :i]) @ flat[:i]).reshape(n, size)
+            trial = w + step * (self.sums[i] @ flat[:i]).reshape(n, size)
             K[i] = self.rows.velocity(trial)
-        new = w + step * (self._row(t.b) @ flat[:q]).reshape(n, size)
+        new = w + step * (self.sums[0] @ flat[:q]).reshape(n, size)
         K[q] = self.rows.velocity(new)
         self.counts["velocity"] += q
         scale = self.atol + self.rtol * xp.maximum(abs(w), abs(new))
         error = self._error(flat, step, scale)
-        finite = xp.isfinite(error) & xp.isfinite(new).all(-1)
-        error = xp.where(finite, error, np.inf)
-        accepted = error < 1.0
-
-        exponent = 1.0 / (t.error_order + 1)
-        bounded = clamped(error, 1e-10)
-        grow = SAFETY * bounded ** (-0.85 * exponent) * self.last_error ** (0.2 * exponent)
-        plain = SAFETY * bounded**-exponent
-        factor = xp.where(accepted, clamped(grow, SHRINK, GROW), clamped(plain, SHRINK, 1.0))
-        factor = xp.where(accepted & self.after_rejection, clamped(factor, 0.0, 1.0), factor)
-        factor = xp.where(finite, factor, OVERFLOW_SHRINK)
-        edge = rms(new - trial, scale)
         # the last stage and the new point lie at the same clock value: their velocities differ by lambda
-        self.stiffness = xp.where(
-            accepted & (edge > 0), h * rms(K[q] - K[q - 1], scale) / xp.where(edge > 0, edge, 1.0), 0.0
-        )
-        start, w_start, h_used = self.s, self.w, h
+        edge, gap = rms(new - trial, scale), rms(K[q] - K[q - 1], scale)
+        if xp is np and n == 1:
+            numbers = (x.item() for x in (h, error, self.last_error, edge, gap, self.after_rejection))
+            control = _control(t.error_order, OneNumber, *numbers)
+            accepted, finite, factor, self.last_error, self.stiffness = (np.array([x]) for x in control)
+        else:
+            accepted, finite, factor, self.last_error, self.stiffness = _control(
+                t.error_order, xp, h, error, self.last_error, edge, gap, self.after_rejection
+            )
+        start, w_start, took = self.s, w, accepted[:, None]
         end = xp.where(accepted, start + h, start)
-        took = accepted[:, None]
-        self.w, self.v = xp.where(took, new, w), xp.where(took, K[q], self.v)
-        self.s = end
-        self.last_error = xp.where(accepted, bounded, self.last_error)
+        self.w, self.v, self.s = xp.where(took, new, w), xp.where(took, K[q], self.v), end
         self.after_rejection = ~accepted
         self.h = h * factor
         self.counts["accepted"] += accepted
         self.counts["rejected"] += ~accepted
         self.counts["overflow_rejected"] += ~finite
-        stuck = ~accepted & ~(self.h >= smallest_step(self.s))  # a step that is no number is none
-        interpolant = _Interpolant(self, K, start, h_used, w_start, new)
+        stuck = ~accepted & ~(self.h >= smallest_step(end))  # a step that is no number is none
+        interpolant = _Interpolant(self, K, start, h, w_start, new)
         return Attempt(accepted, stuck, start, end, w_start, self.w, interpolant)
 
     def _row(self, values: np.ndarray) -> Array:
@@ -115,7 +111,7 @@ class ExplicitPair:
 
     def _error(self, flat: Array, step: Array, scale: Array) -> Array:
         n, size = scale.shape
-        estimates = [rms(step * (self._row(E) @ flat).reshape(n, size), scale) for E in self.tableau.E]
+        estimates = [rms(step * (E @ flat).reshape(n, size), scale) for E in self.error_sums]
         if len(estimates) == 1:
             return estimates[0]
         fifth, third = estimates
@@ -127,6 +123,24 @@ class ExplicitPair:
         self.counts = {name: values[index] for name, values in self.counts.items()}
 
 
+def _control(
+    order: int, xp: Any, h: Array, error: Array, last_error: Array, edge: Array, gap: Array, after_rejection: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """accepted, finite, factor of the step, error to remember, h |lambda|: of rows (B,), or of one in floats."""
+    finite = (error < np.inf) & (edge < np.inf)  # a weight that is not finite leaves no number in the edge
+    accepted = finite & (error < 1.0)
+    exponent = 1.0 / (order + 1)
+    bounded = clamped(xp.where(finite, error, np.inf), 1e-10)
+    plain = SAFETY * bounded**-exponent
+    grow = SAFETY * bounded ** (-0.85 * exponent) * last_error ** (0.2 * exponent)
+    factor = xp.where(accepted, clamped(grow, SHRINK, GROW), clamped(plain, SHRINK, 1.0))
+    factor = xp.where(accepted & after_rejection, clamped(factor, 0.0, 1.0), factor)
+    factor = xp.where(finite, factor, OVERFLOW_SHRINK)
+    known = accepted & (edge > 0)
+    stiffness = xp.where(known, h * gap / xp.where(known, edge, 1.0), 0.0)
+    return accepted, finite, factor, xp.where(accepted, bounded, last_error), stiffness
+
+
 class _Interpolant:
     """w at clock values inside the step just taken; further stages are evaluated once, when first needed."""
 
@@ -134,19 +148,16 @@ class _Interpolant:
         self.of, self.K, self.start, self.h, self.w0, self.w1 = of, K, start, h, w0, w1
         self._bent: Array | None = None
 
-    def __call__(self, rows: Array, s: Array) -> Array:
-        xp, t = self.of.rows.xp, self.of.tableau
-        h = self.h[rows][:, None]
-        x = ((s - self.start[rows][:, None]) / h)[:, :, None]
-        w0 = self.w0[rows][:, None]
+    def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
+        t = self.of.tableau
+        at = some(rows, len(self.w0))
+        h = self.h[at][:, None]
+        x = ((s - self.start[at][:, None]) / h)[:, :, None]
+        w0 = taken(self.w0[at], part)[:, None]
         if t.P is not None:
-            degree = t.P.shape[1]
-            Q = xp.einsum("qd,qmp->mdp", self.of._row(t.P), self.K[:, rows])
-            out = Q[:, degree - 1 : degree]
-            for j in range(degree - 2, -1, -1):
-                out = out * x + Q[:, j : j + 1]
-            return w0 + h[:, :, None] * x * out
-        F = self._coefficients()[:, rows]
+            weights = x ** self.of._row(np.arange(1.0, t.P.shape[1] + 1.0)) @ self.of._row(t.P.T)
+            return w0 + h[:, :, None] * (weights @ taken(self.K.swapaxes(0, 1)[at], part))
+        F = taken(self._coefficients()[:, at], part)
         out = 0.0 * w0
         for i, f in enumerate(reversed(list(F))):
             out = (out + f[:, None]) * (x if (len(F) - 1 - i) % 2 == 0 else 1.0 - x)

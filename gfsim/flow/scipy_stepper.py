@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 from scipy.integrate import BDF, DOP853, LSODA, RK23, RK45, OdeSolver, Radau
 
+from gfsim.arrays import taken
 from gfsim.errors import InvalidInput
 from gfsim.flow.clock import Clock
 from gfsim.flow.field import Field
@@ -222,7 +223,7 @@ class _Interpolant:
         self._solver = solver
         self._dense: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def __call__(self, s: np.ndarray) -> np.ndarray:
+    def __call__(self, s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray:
         if self._dense is None:
             try:
                 self._dense = self._solver.dense_output()
@@ -230,4 +231,4 @@ class _Interpolant:
                 raise StepFailure(
                     Status.OVERFLOW, f"overflow inside the step that ends at s = {self._solver.t:.6g}"
                 ) from None
-        return self._dense(np.atleast_1d(s)).T
+        return taken(self._dense(np.atleast_1d(s)).T, part)

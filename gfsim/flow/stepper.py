@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,18 +21,22 @@ import numpy as np
 from gfsim.flow.result import Status
 
 
+class Inside(Protocol):
+    def __call__(self, s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Segment:
     """The stretch [start, end] of the clock and the integrator's interpolant on it.
 
-    ``at(s)`` takes clock values (k,) and returns weights (k, P).
+    ``at(s)`` takes clock values (k,) and returns weights (k, P); ``at(s, part)`` those of the flat indices ``part``.
     """
 
     start: float
     end: float
     w_start: np.ndarray
     w_end: np.ndarray
-    at: Callable[[np.ndarray], np.ndarray]
+    at: Inside
 
 
 class StepFailure(Exception):
