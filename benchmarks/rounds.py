@@ -105,6 +105,7 @@ def _median(runs: Sequence[Run]) -> dict[str, Any]:
         "counts": first.counts,
         "wall": float(np.median([run.wall for run in good])) if good else math.nan,
         "cpu": float(np.median([run.cpu for run in good])) if good else math.nan,
+        "evaluation_seconds": float(np.median([run.evaluation_seconds for run in good])) if good else math.nan,
         "walls": [run.wall for run in runs],
         "compile_seconds": max(run.compile_seconds for run in runs),
         "failures": [run.failure for run in runs if run.failure],

@@ -89,7 +89,7 @@ def test_small_systems_are_solved_exactly(kind, clock, seed, size, rows, stiff, 
         assert np.abs(x[k] - exact).max() <= 1e-9 * np.linalg.cond(M) * (1 + np.abs(exact).max())
     name = "jacobian" if kind == "dense" else "hessian_product"
     assert (counts[name] > 0).all()
-    assert (counts["factorisations"] == 1).all()
+    assert (counts["factorisations"] == (kind == "dense")).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,7 +226,7 @@ def test_prepare_keeps_the_curvature(kind):
         np.testing.assert_allclose(x, np.linalg.solve(np.eye(3) + c * H, b[k]), rtol=1e-9, atol=1e-11)
     for name, values in paid.items():
         np.testing.assert_array_equal(counts[name], values)
-    assert counts["factorisations"].tolist() == [1, 2]
+    assert counts["factorisations"].tolist() == ([1, 2] if kind == "dense" else [0, 0])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,38 +31,44 @@ class OutOfTime(Exception):
 class Watched(Objective):
     """An objective that counts its evaluations and stops whoever uses it when the time is over.
 
-    The counts are of calls: an evaluation of a batch counts once.
+    The counts are of calls: an evaluation of a batch counts once.  ``seconds`` is the time spent in gradients, Hessians
+    and products.
     """
 
     def __init__(self, objective: Objective, limit: float = math.inf) -> None:
         self.__dict__.update(objective.__dict__)
         self.calls = {"loss": 0, "rhs": 0, "jacobian": 0, "hvp": 0}
+        self.seconds = 0.0
         self._deadline = time.perf_counter() + limit
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str) -> float:
         self.calls[what] += 1
-        if time.perf_counter() > self._deadline:
+        now = time.perf_counter()
+        if now > self._deadline:
             raise OutOfTime
+        return now
+
+    def _timed(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
+        began = self._count(what)
+        out = call(*args)
+        self.seconds += time.perf_counter() - began
+        return out
 
     def value(self, w: Any) -> Any:
         self._count("loss")
         return super().value(w)
 
     def gradient(self, w: Any) -> Any:
-        self._count("rhs")
-        return super().gradient(w)
+        return self._timed("rhs", super().gradient, w)
 
     def value_and_gradient(self, w: Any) -> Any:
-        self._count("rhs")
-        return super().value_and_gradient(w)
+        return self._timed("rhs", super().value_and_gradient, w)
 
     def hessian(self, w: Any) -> Any:
-        self._count("jacobian")
-        return super().hessian(w)
+        return self._timed("jacobian", super().hessian, w)
 
     def hessian_product(self, w: Any, v: Any) -> Any:
-        self._count("hvp")
-        return super().hessian_product(w, v)
+        return self._timed("hvp", super().hessian_product, w, v)
 
 
 @dataclass
@@ -99,6 +105,9 @@ class Run:
         rhs, jacobian, hvp, factorisations, steps, loss (evaluations for events).
     wall, cpu : float
         Seconds, without compilation.
+    evaluation_seconds : float
+        The part of ``wall`` that went into gradients, Hessians and Hessian-vector products; 0 for a library that has
+        its own.
     compile_seconds : float
     h_lambda : tuple of float
         Median and largest product of step and curvature; NaN when unknown.
@@ -116,6 +125,7 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
     wall: float = math.nan
     cpu: float = math.nan
+    evaluation_seconds: float = 0.0
     compile_seconds: float = 0.0
     h_lambda: tuple[float, float] = (math.nan, math.nan)
     failure: str = ""
@@ -133,11 +143,6 @@ class Run:
         """Right-hand sides, Hessian-vector products and Jacobians, each counted once."""
         return sum(self.counts.get(name, 0) for name in ("rhs", "hvp", "jacobian"))
 
-    def equivalents(self, unit: Mapping[str, float]) -> float:
-        """Cost in units of one right-hand side, from measured ``unit`` seconds of each operation."""
-        cost = sum(self.counts.get(name, 0) * unit[name] for name in ("rhs", "hvp", "jacobian", "factorisations"))
-        return cost / unit["rhs"]
-
     def to_json(self) -> Json:
         return to_jsonable(self)
 
@@ -145,7 +150,7 @@ class Run:
     def from_json(cls, row: Mapping[str, Any]) -> Run:
         """The run that :meth:`to_json` wrote."""
         values = {name: row[name] for name in cls.__dataclass_fields__}
-        for name in ("setting", "error", "wall", "cpu", "compile_seconds"):
+        for name in ("setting", "error", "wall", "cpu", "evaluation_seconds", "compile_seconds"):
             values[name] = float(values[name])
         values["h_lambda"] = tuple(float(x) for x in values["h_lambda"])
         values["errors"] = {s: {b: float(e) for b, e in blocks.items()} for s, blocks in values["errors"].items()}
@@ -230,6 +235,7 @@ def execute(
     run.compile_seconds = outcome.compile_seconds
     run.wall = time.perf_counter() - wall - outcome.compile_seconds
     run.cpu = time.process_time() - cpu
+    run.evaluation_seconds = watched.seconds
     if outcome.compile_seconds:
         run.cpu = math.nan  # compilation cannot be told apart from it
     calls = watched.calls

@@ -60,7 +60,11 @@ class PhysicalTime:
 
     name: str = "t"
     physical: bool = True
-    block: None = None
+
+    @property
+    def block(self) -> None:
+        """None: it depends on no weights."""
+        return
 
     def rate(self, w: Array) -> Array:
         """dt/ds = 1 at the weights ``w`` (..., P): (...)."""

@@ -93,13 +93,14 @@ class _ClockTerm:
         if not self.physical:
             self.v, self.g, self.sv, self.strength = 0.0 * w, 0.0 * w, 0.0 * w, 0.0 * self.rho
 
-    def update(self, index: Array, w: Array, c: Array, rho: Array) -> None:
+    def update(self, index: Array, w: Array, c: Array, rho: Array, counts: dict[str, Array]) -> None:
         at = some(index, len(self.c))
         self.c[at] = c
         if self.physical:
             return
         self.rho[at] = rho
         self.v[at] = self.rows.slope(w)
+        counts["velocity"][at] += 1
         self.g[at] = self.rows.clock.rate_gradient(w)
 
     def solved(self, index: Array, sv: Array) -> None:
@@ -160,7 +161,7 @@ class DenseNewton:
         return size
 
     def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        self.term.update(index, w, c, rho)
+        self.term.update(index, w, c, rho, self.counts)
         ok = c == c
         for j, k in enumerate(index.tolist()):
             self.counts["factorisations"][k] += 1
@@ -238,8 +239,7 @@ class KrylovNewton:
     # -- the stiff directions ----------------------------------------------------------------------
 
     def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        self.term.update(index, w, c, rho)
-        self.a[index] = c * self.term.rho[index]
+        self.a[index] = c * rho
         # a row that comes back was not served well by what it had
         self.alone[index] = self.alone[index] | (self.largest[index] == self.largest[index])
         self._take(index, w)
@@ -335,14 +335,12 @@ class KrylovNewton:
     # -- solving -----------------------------------------------------------------------------------
 
     def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        self.term.update(index, w, c, rho)
-        self.a[index] = c * self.term.rho[index]
-        a = self.a[index]
+        self.term.update(index, w, c, rho, self.counts)
+        a = self.a[index] = c * rho
         coarse = a * self.last[index] > LOOSE
         if self.width < self._room and bool(coarse.any()):
             some = index[coarse]
             self._take(some, w[coarse])
-        self.counts["factorisations"][index] += 1
         ok = (1.0 + a[:, None] * self.lam[index] > 0.1).all(-1)
         if not self.term.physical:
             self.term.solved(index, self._base(index, self.term.v[index]))
