@@ -33,7 +33,7 @@ def prepared(field, w, c, clock: Clock, kind: str):
     rows = RowField(field, clock, w)
     counts = no_costs(w, np)
     solver = make_newton(rows, w, np.ones_like(w), counts, kind)
-    ok = solver.refresh(np.arange(len(w)), w, c, rows.rate(w))
+    ok = solver.refresh(np.arange(len(w)), w, rows.slope(w), c, rows.rate(w))
     return solver, ok, counts
 
 
@@ -220,7 +220,7 @@ def test_prepare_keeps_the_curvature(kind):
     solver, _, counts = prepared(quadratic_flow(H), w, np.array([1.0, 1.0]), PhysicalTime(), kind)
     paid = {name: counts[name].copy() for name in ("jacobian", "hessian_product")}
     index = np.array([1])
-    solver.prepare(index, w[index], np.array([0.1]), np.ones(1))
+    solver.prepare(index, w[index], np.zeros((1, 3)), np.array([0.1]), np.ones(1))
     for c, k in ((1.0, 0), (0.1, 1)):
         x = solver.solve(np.array([k]), b[k : k + 1])[0]
         np.testing.assert_allclose(x, np.linalg.solve(np.eye(3) + c * H, b[k]), rtol=1e-9, atol=1e-11)

@@ -54,12 +54,14 @@ class Newton(Protocol):
         """(B,) whether a row's curvature may be that of another row, so that its own might serve it better."""
         ...
 
-    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
         """Take the curvature of the rows ``index`` (m,) at ``w`` (m, P), then :meth:`prepare`."""
         ...
 
-    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        """Make ready to solve with c (m,), dt/ds = rho (m,) and the clock's other terms at ``w`` (m, P), H as it is.
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+        """Make ready to solve with c (m,), dt/ds = rho (m,) and the clock's other term, H as it is.
+
+        That term wants the weights ``w`` (m, P) and their speed ``v`` = dw/dt (m, P), for which an estimate will do.
 
         False where the step is too long for the growth it meets: (m,).
         """
@@ -93,14 +95,13 @@ class _ClockTerm:
         if not self.physical:
             self.v, self.g, self.sv, self.strength = 0.0 * w, 0.0 * w, 0.0 * w, 0.0 * self.rho
 
-    def update(self, index: Array, w: Array, c: Array, rho: Array, counts: dict[str, Array]) -> None:
+    def update(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> None:
         at = some(index, len(self.c))
         self.c[at] = c
         if self.physical:
             return
         self.rho[at] = rho
-        self.v[at] = self.rows.slope(w)
-        counts["velocity"][at] += 1
+        self.v[at] = v
         self.g[at] = self.rows.clock.rate_gradient(w)
 
     def solved(self, index: Array, sv: Array) -> None:
@@ -142,12 +143,12 @@ class DenseNewton:
     def stiffest(self) -> Array:
         return self.term.rho * self.largest
 
-    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
         for k, point in zip(index.tolist(), w, strict=True):
             self.H[k] = self.rows.hessian(point)
             self.counts["jacobian"][k] += 1
             self.largest[k] = self._largest(k)
-        return self.prepare(index, w, c, rho)
+        return self.prepare(index, w, v, c, rho)
 
     def _largest(self, k: int) -> Array:
         """The largest |eigenvalue| of H, by power iteration from where the last one ended."""
@@ -160,8 +161,8 @@ class DenseNewton:
         self.top[k] = x / size
         return size
 
-    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        self.term.update(index, w, c, rho, self.counts)
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+        self.term.update(index, w, v, c, rho)
         ok = c == c
         for j, k in enumerate(index.tolist()):
             self.counts["factorisations"][k] += 1
@@ -238,12 +239,12 @@ class KrylovNewton:
 
     # -- the stiff directions ----------------------------------------------------------------------
 
-    def refresh(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
         self.a[index] = c * rho
         # a row that comes back was not served well by what it had
         self.alone[index] = self.alone[index] | (self.largest[index] == self.largest[index])
         self._take(index, w)
-        return self.prepare(index, w, c, rho)
+        return self.prepare(index, w, v, c, rho)
 
     @property
     def _room(self) -> int:
@@ -334,8 +335,8 @@ class KrylovNewton:
 
     # -- solving -----------------------------------------------------------------------------------
 
-    def prepare(self, index: Array, w: Array, c: Array, rho: Array) -> Array:
-        self.term.update(index, w, c, rho, self.counts)
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+        self.term.update(index, w, v, c, rho)
         a = self.a[index] = c * rho
         coarse = a * self.last[index] > LOOSE
         if self.width < self._room and bool(coarse.any()):
