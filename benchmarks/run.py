@@ -30,6 +30,8 @@ PROBLEMS = (
     "saddle-relu2-1e-4",
     "saddle-relu2-1e-6",
     "saddle-z2-1e-2",
+    "escape-relu2-1e-2",
+    "escape-relu2-1e-6",
     "passage-relu2",
     "passage-z2",
     "degree7-1e-1",
