@@ -27,11 +27,15 @@ from gfsim.arrays import Array, namespace
 from gfsim.errors import InvalidInput
 from gfsim.models.activation import HomogeneousActivation
 
-BLOCK_ENTRIES = 4_000_000
-"""Numbers that one block of (starts, samples) may hold; more samples are taken block after block."""
+BLOCK_ENTRIES = 1_000_000
+"""Numbers that one block of samples may hold: its inputs, its pull, and one for every start.  Few enough for a cache to
+keep the inputs between the product that needs them first and the one that needs them last."""
 
 SCREEN_SAMPLES = 20_000
 """With more samples the starts first climb on a random part of this size, and only the best ends on all."""
+
+FINISH_ITERATIONS, FINISH_RTOL = 8, 1e-2
+"""Of the climb on all samples, from where the climb on a part of them has ended."""
 
 SAME_HILL = 0.95
 """Ends with a larger cosine count as one maximum."""
@@ -129,7 +133,7 @@ class PathNCF:
         return len(self.inputs)
 
     def _blocks(self, starts: int) -> Iterator[tuple[Array, Array]]:
-        size = max(1, BLOCK_ENTRIES // max(starts, 1))
+        size = max(1, BLOCK_ENTRIES // (starts + self.inputs.shape[1] + self.pull.shape[1]))
         for k in range(0, self.n_samples, size):
             yield self.inputs[k : k + size], self.pull[k : k + size]
 
@@ -142,8 +146,20 @@ class PathNCF:
         return _norm(self.response(A))
 
     def phi_and_gradient(self, A: Array) -> tuple[Array, Array]:
-        """phi (m,) and its gradient (m, d_in) from two matrix products each way."""
+        """phi (m,) and its gradient (m, d_in) from two matrix products each way.
+
+        The gradient needs the best b, which needs all samples: a second pass over them if they come in several
+        blocks.  For one unit b is the sign of P, and one pass will do.
+        """
         blocks = list(self._blocks(len(A)))
+        if self.pull.shape[1] == 1:
+            P: Array = 0.0
+            g: Array = 0.0
+            for H, G in blocks:
+                s, slope = self.branches.value_and_slope(A @ H.T)
+                P = P + s @ G
+                g = g + (slope * G[:, 0]) @ H
+            return abs(P[:, 0]), namespace(P).sign(P) * g
         if len(blocks) == 1:
             H, G = blocks[0]
             s, slope = self.branches.value_and_slope(A @ H.T)
@@ -231,10 +247,10 @@ def maximise(
         if warm is not None and len(warm):
             A = namespace(A).concatenate([A, _like(_unit(warm), A)])
         value = _numpy(sample.phi(A))
-        A = climb(sample, A[np.argsort(-value, kind="stable")[:screen].copy()], iterations=iterations, rtol=rtol)
-        A, hits = _hills(sample, A, keep)
+        best = A[np.argsort(-value, kind="stable")[:screen].copy()]
+        A, hits = _hills(sample, *_ascent(sample, best, iterations, rtol), keep)
         if sample is not ncf and len(A):
-            A, merged = _hills(ncf, climb(ncf, A, iterations=8, rtol=1e-2), keep)
+            A, merged = _hills(ncf, *_ascent(ncf, A, FINISH_ITERATIONS, FINISH_RTOL), keep)
             hits = hits[: len(merged)]
     if len(A) == 0:
         return PathMaxima(np.zeros((0, d_in)), np.zeros((0, ncf.pull.shape[1])), np.zeros(0), np.zeros(0, int), False)
@@ -247,28 +263,34 @@ def maximise(
 
 def climb(ncf: PathNCF, A: Array, *, iterations: int, rtol: float) -> Array:
     """All rows of A (m, d_in), unit vectors, uphill together; phi never decreases on any of them."""
+    return _ascent(ncf, A, iterations, rtol)[0]
+
+
+def _ascent(ncf: PathNCF, A: Array, iterations: int, rtol: float) -> tuple[Array, Array]:
+    """The ends (m, d_in) of the climb and phi (m,) there.  Rows that have arrived cost nothing any more."""
     xp = namespace(A)
     value, g = ncf.phi_and_gradient(A)
-    shift = 0.0 * value
+    A, shift = A + 0.0, 0.0 * value
     running = value > 0
     for _ in range(iterations):
-        if not bool(running.any()):
+        live = xp.where(running)[0]
+        if not len(live):
             break
-        size = _norm(g)
-        trial = g / xp.where(size > 0, size, 1.0)[:, None] + shift[:, None] * A
-        trial = _unit(trial)
-        new_value, new_g = ncf.phi_and_gradient(trial)
-        better = running & (new_value > value)
-        worse = running & ~better
-        gained = better & (new_value > (1 + rtol) * value)
-        A = xp.where(better[:, None], trial, A)
-        g = xp.where(better[:, None], new_g, g)
+        here, height, slope, back = A[live], value[live], g[live], shift[live]
+        size = _norm(slope)
+        trial = _unit(slope / xp.where(size > 0, size, 1.0)[:, None] + back[:, None] * here)
+        new_height, new_slope = ncf.phi_and_gradient(trial)
+        better = new_height > height
+        gained = new_height > (1 + rtol) * height
         # after an overshoot the next gain is small without meaning arrival: shift must have come down again
-        arrived = better & ~gained & (shift <= 0.5)
-        value = xp.where(better, new_value, value)
-        shift = xp.where(better, 0.7 * shift, xp.where(worse, 2.0 * shift + 0.5, shift))
-        running = running & ~arrived & (shift < 1e4)
-    return A
+        arrived = better & ~gained & (back <= 0.5)
+        back = xp.where(better, 0.7 * back, 2.0 * back + 0.5)
+        A[live] = xp.where(better[:, None], trial, here)
+        g[live] = xp.where(better[:, None], new_slope, slope)
+        value[live] = xp.where(better, new_height, height)
+        shift[live] = back
+        running[live] = ~arrived & (back < 1e4)
+    return A, value
 
 
 def _closed_form(ncf: PathNCF, keep: int) -> np.ndarray | None:
@@ -301,10 +323,9 @@ def _starts(ncf: PathNCF, random: int, rng: np.random.Generator) -> Array:
     return _like(_unit(A + 1e-3 * rng.normal(size=A.shape) / math.sqrt(d)), H)
 
 
-def _hills(ncf: PathNCF, A: Array, keep: int) -> tuple[Array, np.ndarray]:
-    """The best end of every hill, best first, and the number of ends on it."""
-    value = _numpy(ncf.phi(A))
-    ends = _numpy(A)
+def _hills(ncf: PathNCF, A: Array, heights: Array, keep: int) -> tuple[Array, np.ndarray]:
+    """The best of the ends A (m, d_in), phi there ``heights``, on every hill, best first, and how many are on it."""
+    value, ends = _numpy(heights), _numpy(A)
     leaders: list[int] = []
     hits: list[int] = []
     for k in np.argsort(-value, kind="stable"):
@@ -337,7 +358,7 @@ def _positive(z: Array) -> Array:
 
 
 def _norm(x: Array) -> Array:
-    return (x * x).sum(-1) ** 0.5
+    return namespace(x).einsum("...i,...i->...", x, x) ** 0.5
 
 
 def _unit(A: Array) -> Array:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gfsim.pursuit.network import Network
+from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.risk import Risk
 
 CHUNK_ENTRIES = 1_000_000
 """Numbers that one pass may hold per array beyond the data: 8 MB, small enough for a cache to hold a chunk of X between
 the way forward and the way back."""
+
+LEFT_OUT = np.empty((0, 0))
+"""In the place of an array that was not kept; it fits no product with one row a sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +68,6 @@ class Problem:
     def with_l2(self, l2: float) -> Problem:
         return replace(self, l2=l2)
 
-    def reordered(self, order: np.ndarray) -> Problem:
-        """The same problem with its rows in another order."""
-        return replace(self, X=self.X[order], Y=self.Y[order], weights=self.weights[order])
-
     def rows(self, index: np.ndarray | slice) -> Problem:
         """The problem of some samples, their weights scaled to add up to one; a slice copies no data."""
         weights = self.weights[index]
@@ -81,6 +80,24 @@ class Problem:
         size = max(1, CHUNK_ENTRIES // max(width, 1))
         for start in range(0, self.n_samples, size):
             yield slice(start, min(start + size, self.n_samples))
+
+    def forward(self, net: Network) -> Kept:
+        """A forward pass over all rows that keeps what growth looks at, and no more.
+
+        No new neuron reads from the last hidden layer or writes into the first: the activations of the one and the
+        slopes of the other, as large as all that is kept otherwise, are left out (:data:`LEFT_OUT`).
+        """
+        top, n = net.depth - 1, self.n_samples
+        hidden = [self.X, *(np.empty((n, width)) for width in net.hidden_widths[:-1])]
+        slopes = [np.empty((n, width)) for width in net.hidden_widths[1:]]
+        output = np.empty((n, net.n_outputs))
+        for part in self.chunks(2 * max(net.widths)):
+            kept = net.run(self.X[part])
+            output[part] = kept.output
+            for l in range(1, top):
+                hidden[l][part] = kept.hidden[l]
+                slopes[l - 1][part] = kept.slopes[l]
+        return Kept([*hidden, LEFT_OUT], [LEFT_OUT, *slopes], output)
 
     # -- the loss ----------------------------------------------------------------------------------
 

@@ -48,6 +48,9 @@ def contributions(problem: Problem, net: Network) -> tuple[list[np.ndarray], flo
         total += float(v @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1))
         for layer, sums in enumerate(squares, start=1):
             W, h = net.matrices[layer], kept.hidden[layer]
+            if layer == net.depth - 1:  # the effect on output k is h_j W_kj
+                sums += (v @ h**2) * (W**2).sum(axis=0)
+                continue
             for j in range(len(sums)):
                 effect = net.lift(kept, layer + 1, h[:, [j]] * W[:, j])
                 sums[j] += float(v @ (effect**2).sum(axis=1))
