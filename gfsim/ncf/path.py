@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from gfsim.arrays import Array, namespace
 from gfsim.errors import InvalidInput
 from gfsim.models.activation import HomogeneousActivation
+from gfsim.threads import over
+
+Out = TypeVar("Out")
 
 BLOCK_ENTRIES = 1_000_000
 """Numbers that one block of samples may hold: its inputs, its pull, and one for every start.  Few enough for a cache to
@@ -137,40 +141,44 @@ class PathNCF:
         for k in range(0, self.n_samples, size):
             yield self.inputs[k : k + size], self.pull[k : k + size]
 
+    def _over(self, starts: int, function: Callable[[Array, Array], Out]) -> list[Out]:
+        """``function`` of the inputs and the pull of every block."""
+        blocks = self._blocks(starts)
+        if isinstance(self.inputs, np.ndarray):
+            return over(blocks, lambda block: function(*block))
+        return [function(H, G) for H, G in blocks]  # torch has threads of its own
+
     def response(self, A: Array) -> Array:
         """P(a) = G' S(H a), to which the best b is parallel: (m, d_in) -> (m, d_out)."""
-        return sum(self.branches.value(A @ H.T) @ G for H, G in self._blocks(len(A)))
+        return sum(self._over(len(A), lambda H, G: self.branches.value(A @ H.T) @ G))
 
     def phi(self, A: Array) -> Array:
         """max of N(a, b) over unit b: (m,)."""
         return _norm(self.response(A))
 
     def phi_and_gradient(self, A: Array) -> tuple[Array, Array]:
-        """phi (m,) and its gradient (m, d_in) from two matrix products each way.
+        """phi (m,) and its gradient (m, d_in).
 
-        The gradient needs the best b, which needs all samples: a second pass over them if they come in several
-        blocks.  For one unit b is the sign of P, and one pass will do.
+        The gradient needs the best b, and that all samples: a second pass over them.  For one unit b is the sign of P,
+        and one pass will do.
         """
-        blocks = list(self._blocks(len(A)))
         if self.pull.shape[1] == 1:
-            P: Array = 0.0
-            g: Array = 0.0
-            for H, G in blocks:
+
+            def both(H: Array, G: Array) -> tuple[Array, Array]:
                 s, slope = self.branches.value_and_slope(A @ H.T)
-                P = P + s @ G
-                g = g + (slope * G[:, 0]) @ H
-            return abs(P[:, 0]), namespace(P).sign(P) * g
-        if len(blocks) == 1:
-            H, G = blocks[0]
-            s, slope = self.branches.value_and_slope(A @ H.T)
-            P = s @ G
-            phi = _norm(P)
-            b = P / namespace(P).where(phi > 0, phi, 1.0)[:, None]
-            return phi, ((b @ G.T) * slope) @ H
+                return s @ G, (slope * G[:, 0]) @ H
+
+            responses, gradients = zip(*self._over(len(A), both), strict=True)
+            P = sum(responses)
+            return abs(P[:, 0]), namespace(P).sign(P) * sum(gradients)
         P = self.response(A)
         phi = _norm(P)
         b = P / namespace(P).where(phi > 0, phi, 1.0)[:, None]
-        return phi, sum(((b @ G.T) * self.branches.value_and_slope(A @ H.T)[1]) @ H for H, G in blocks)
+
+        def gradient(H: Array, G: Array) -> Array:
+            return ((b @ G.T) * self.branches.value_and_slope(A @ H.T)[1]) @ H
+
+        return phi, sum(self._over(len(A), gradient))
 
 
 @dataclass(frozen=True)
@@ -298,14 +306,14 @@ def _closed_form(ncf: PathNCF, keep: int) -> np.ndarray | None:
     if d_in == 1:
         return np.array([[1.0]]) if branches.flips_sign else np.array([[1.0], [-1.0]])
     if branches.q == 2 and branches.flips_sign == 1 and d_out == 1:
-        M = sum((H * G).T @ H for H, G in ncf._blocks(d_in))
+        M = sum(ncf._over(d_in, lambda H, G: (H * G).T @ H))
         values, vectors = np.linalg.eigh(_numpy(M))
         order = np.argsort(-np.abs(values), kind="stable")
         # the largest |eigenvalue| is the global maximum; the other eigenvectors are saddles of N on the sphere,
         # worth proposing after it
         return vectors.T[order[:keep]]
     if branches.q == 1 and branches.flips_sign == -1:
-        M = sum(G.T @ H for H, G in ncf._blocks(d_in))
+        M = sum(ncf._over(d_in, lambda H, G: G.T @ H))
         return np.linalg.svd(_numpy(M), full_matrices=False)[2][:1]
     return None
 
@@ -347,9 +355,7 @@ def _hills(ncf: PathNCF, A: Array, heights: Array, keep: int) -> tuple[Array, np
 def _bound(ncf: PathNCF) -> float:
     """The largest N there could be at unit a and b: the scale against which N counts as zero."""
     steepest = max(abs(ncf.branches.left), abs(ncf.branches.right))
-    return steepest * sum(
-        float((_norm(H) ** ncf.branches.q * _norm(G)).sum()) for H, G in ncf._blocks(ncf.inputs.shape[1])
-    )
+    return steepest * sum(ncf._over(1, lambda H, G: float((_norm(H) ** ncf.branches.q * _norm(G)).sum())))
 
 
 def _positive(z: Array) -> Array:
