@@ -10,13 +10,13 @@ change when neurons are rescaled without changing the function.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from gfsim.arrays import whole_number
-from gfsim.ncf.path import PathNCF, chains, maximise
+from gfsim.ncf.path import Branches, PathNCF, chains, maximise
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 
@@ -81,8 +81,7 @@ class Candidates(Protocol):
     def propose(
         self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, rng: np.random.Generator
     ) -> list[Candidate]:
-        """Candidates at the current network, largest predicted decrease first; ``kept`` is that of
-        :meth:`gfsim.pursuit.problem.Problem.forward`."""
+        """Candidates at the current network, largest predicted decrease first."""
         ...
 
 
@@ -124,17 +123,15 @@ class Paths:
         self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, rng: np.random.Generator
     ) -> list[Candidate]:
         deltas = net.backpropagate(kept, pull, lowest=2)
-        removable = _removable(problem, pull)
         found: list[Candidate] = []
         for first, last in places(net, paths=self.paths):
             for links, branches in chains(net.activation, last - first + 1):
                 ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
                 A, B, values = self.directions(ncf, net, first, rng)
-                # one product for all: the inputs of many samples are read once
-                for a, b, value, z in zip(A, B, values, A @ kept.hidden[first - 1].T, strict=True):
-                    bare = Candidate(first, last, links, a, b, float(value), 0.0, 0.0, 0.0)
-                    effect = net.lift(kept, last + 1, branches.value(z)[:, None] * b)
-                    found.append(judged(bare, problem, kept, pull, effect, removable))
+                found += [
+                    judged(problem, net, kept, pull, first, last, links, branches, a, b, float(value))
+                    for a, b, value in zip(A, B, values, strict=True)
+                ]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
 
     def directions(
@@ -169,15 +166,26 @@ class RandomDirections(Paths):
 
 
 def judged(
-    candidate: Candidate, problem: Problem, kept: Kept, pull: np.ndarray, effect: np.ndarray, removable: float
+    problem: Problem,
+    net: Network,
+    kept: Kept,
+    pull: np.ndarray,
+    first: int,
+    last: int,
+    links: tuple[int, ...],
+    branches: Branches,
+    a: np.ndarray,
+    b: np.ndarray,
+    value: float,
 ) -> Candidate:
-    """The candidate with its scale and predicted decrease, from its first-order ``effect`` (n, K) on the outputs."""
+    """The candidate with its scale and predicted decrease, from its first-order effect."""
+    effect = net.lift(kept, last + 1, branches.value(kept.hidden[first - 1] @ a)[:, None] * b)
     rises = float((effect * pull).sum())
     bends = problem.curvature_along(kept.output, effect)
     if not (rises > 0 and bends > 0 and np.isfinite(bends)):
-        return candidate
+        return Candidate(first, last, links, a, b, value, 0.0, 0.0, 0.0)
     predicted = rises**2 / (2.0 * bends)
-    return replace(candidate, scale=rises / bends, predicted=predicted, share=predicted / removable)
+    return Candidate(first, last, links, a, b, value, rises / bends, predicted, predicted / _removable(problem, pull))
 
 
 def _removable(problem: Problem, pull: np.ndarray) -> float:
