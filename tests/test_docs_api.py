@@ -26,6 +26,7 @@ INTERNAL = {
     "gfsim.jsonable": "numbers to JSON",
     "gfsim.output": "files written whole or not at all",
     "gfsim.provenance": "versions for records",
+    "gfsim.threads": "chunks of rows on threads",
     "gfsim.__main__": "python -m gfsim",
     "gfsim.flow.driver": "the loop of simulate",
     "gfsim.flow.fixed_rows": "a part of fixed-step batches",

@@ -15,7 +15,7 @@ PACKAGES = ("gfsim", "paper_repro", "proofs_checks", "benchmarks")
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfsim.errors",),
-    ("gfsim.arrays", "gfsim.jsonable", "gfsim.interrupt", "gfsim.output", "gfsim.provenance"),
+    ("gfsim.arrays", "gfsim.jsonable", "gfsim.interrupt", "gfsim.output", "gfsim.provenance", "gfsim.threads"),
     ("gfsim.models",),
     ("gfsim.losses", "gfsim.objective"),
     ("gfsim.flow",),

@@ -13,4 +13,5 @@
     summary         medians, intervals, pairs of methods
     claims, losses  what holds, and where others do better, found by rule
     page, plots     docs/pursuit_comparison.md and its pictures, from the results alone
+    scale           apart from the comparison: seconds and memory against the number of samples
 """

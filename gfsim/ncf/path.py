@@ -18,20 +18,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from gfsim.arrays import Array, namespace
 from gfsim.errors import InvalidInput
 from gfsim.models.activation import HomogeneousActivation
+from gfsim.threads import over
 
-BLOCK_ENTRIES = 4_000_000
-"""Numbers that one block of (starts, samples) may hold; more samples are taken block after block."""
+Out = TypeVar("Out")
+
+BLOCK_ENTRIES = 1_000_000
+"""Numbers that one block of samples may hold: its inputs, its pull, and one for every start.  Few enough for a cache to
+keep the inputs between the product that needs them first and the one that needs them last."""
 
 SCREEN_SAMPLES = 20_000
 """With more samples the starts first climb on a random part of this size, and only the best ends on all."""
+
+FINISH_ITERATIONS, FINISH_RTOL = 8, 1e-2
+"""Of the climb on all samples, from where the climb on a part of them has ended."""
 
 SAME_HILL = 0.95
 """Ends with a larger cosine count as one maximum."""
@@ -129,32 +137,48 @@ class PathNCF:
         return len(self.inputs)
 
     def _blocks(self, starts: int) -> Iterator[tuple[Array, Array]]:
-        size = max(1, BLOCK_ENTRIES // max(starts, 1))
+        size = max(1, BLOCK_ENTRIES // (starts + self.inputs.shape[1] + self.pull.shape[1]))
         for k in range(0, self.n_samples, size):
             yield self.inputs[k : k + size], self.pull[k : k + size]
 
+    def _over(self, starts: int, function: Callable[[Array, Array], Out]) -> list[Out]:
+        """``function`` of the inputs and the pull of every block."""
+        blocks = self._blocks(starts)
+        if isinstance(self.inputs, np.ndarray):
+            return over(blocks, lambda block: function(*block))
+        return [function(H, G) for H, G in blocks]  # torch has threads of its own
+
     def response(self, A: Array) -> Array:
         """P(a) = G' S(H a), to which the best b is parallel: (m, d_in) -> (m, d_out)."""
-        return sum(self.branches.value(A @ H.T) @ G for H, G in self._blocks(len(A)))
+        return sum(self._over(len(A), lambda H, G: self.branches.value(A @ H.T) @ G))
 
     def phi(self, A: Array) -> Array:
         """max of N(a, b) over unit b: (m,)."""
         return _norm(self.response(A))
 
     def phi_and_gradient(self, A: Array) -> tuple[Array, Array]:
-        """phi (m,) and its gradient (m, d_in) from two matrix products each way."""
-        blocks = list(self._blocks(len(A)))
-        if len(blocks) == 1:
-            H, G = blocks[0]
-            s, slope = self.branches.value_and_slope(A @ H.T)
-            P = s @ G
-            phi = _norm(P)
-            b = P / namespace(P).where(phi > 0, phi, 1.0)[:, None]
-            return phi, ((b @ G.T) * slope) @ H
+        """phi (m,) and its gradient (m, d_in).
+
+        The gradient needs the best b, and that all samples: a second pass over them.  For one unit b is the sign of P,
+        and one pass will do.
+        """
+        if self.pull.shape[1] == 1:
+
+            def both(H: Array, G: Array) -> tuple[Array, Array]:
+                s, slope = self.branches.value_and_slope(A @ H.T)
+                return s @ G, (slope * G[:, 0]) @ H
+
+            responses, gradients = zip(*self._over(len(A), both), strict=True)
+            P = sum(responses)
+            return abs(P[:, 0]), namespace(P).sign(P) * sum(gradients)
         P = self.response(A)
         phi = _norm(P)
         b = P / namespace(P).where(phi > 0, phi, 1.0)[:, None]
-        return phi, sum(((b @ G.T) * self.branches.value_and_slope(A @ H.T)[1]) @ H for H, G in blocks)
+
+        def gradient(H: Array, G: Array) -> Array:
+            return ((b @ G.T) * self.branches.value_and_slope(A @ H.T)[1]) @ H
+
+        return phi, sum(self._over(len(A), gradient))
 
 
 @dataclass(frozen=True)
@@ -231,10 +255,10 @@ def maximise(
         if warm is not None and len(warm):
             A = namespace(A).concatenate([A, _like(_unit(warm), A)])
         value = _numpy(sample.phi(A))
-        A = climb(sample, A[np.argsort(-value, kind="stable")[:screen].copy()], iterations=iterations, rtol=rtol)
-        A, hits = _hills(sample, A, keep)
+        best = A[np.argsort(-value, kind="stable")[:screen].copy()]
+        A, hits = _hills(sample, *_ascent(sample, best, iterations, rtol), keep)
         if sample is not ncf and len(A):
-            A, merged = _hills(ncf, climb(ncf, A, iterations=8, rtol=1e-2), keep)
+            A, merged = _hills(ncf, *_ascent(ncf, A, FINISH_ITERATIONS, FINISH_RTOL), keep)
             hits = hits[: len(merged)]
     if len(A) == 0:
         return PathMaxima(np.zeros((0, d_in)), np.zeros((0, ncf.pull.shape[1])), np.zeros(0), np.zeros(0, int), False)
@@ -247,28 +271,34 @@ def maximise(
 
 def climb(ncf: PathNCF, A: Array, *, iterations: int, rtol: float) -> Array:
     """All rows of A (m, d_in), unit vectors, uphill together; phi never decreases on any of them."""
+    return _ascent(ncf, A, iterations, rtol)[0]
+
+
+def _ascent(ncf: PathNCF, A: Array, iterations: int, rtol: float) -> tuple[Array, Array]:
+    """The ends (m, d_in) of the climb and phi (m,) there.  Rows that have arrived cost nothing any more."""
     xp = namespace(A)
     value, g = ncf.phi_and_gradient(A)
-    shift = 0.0 * value
+    A, shift = A + 0.0, 0.0 * value
     running = value > 0
     for _ in range(iterations):
-        if not bool(running.any()):
+        live = xp.where(running)[0]
+        if not len(live):
             break
-        size = _norm(g)
-        trial = g / xp.where(size > 0, size, 1.0)[:, None] + shift[:, None] * A
-        trial = _unit(trial)
-        new_value, new_g = ncf.phi_and_gradient(trial)
-        better = running & (new_value > value)
-        worse = running & ~better
-        gained = better & (new_value > (1 + rtol) * value)
-        A = xp.where(better[:, None], trial, A)
-        g = xp.where(better[:, None], new_g, g)
+        here, height, slope, back = A[live], value[live], g[live], shift[live]
+        size = _norm(slope)
+        trial = _unit(slope / xp.where(size > 0, size, 1.0)[:, None] + back[:, None] * here)
+        new_height, new_slope = ncf.phi_and_gradient(trial)
+        better = new_height > height
+        gained = new_height > (1 + rtol) * height
         # after an overshoot the next gain is small without meaning arrival: shift must have come down again
-        arrived = better & ~gained & (shift <= 0.5)
-        value = xp.where(better, new_value, value)
-        shift = xp.where(better, 0.7 * shift, xp.where(worse, 2.0 * shift + 0.5, shift))
-        running = running & ~arrived & (shift < 1e4)
-    return A
+        arrived = better & ~gained & (back <= 0.5)
+        back = xp.where(better, 0.7 * back, 2.0 * back + 0.5)
+        A[live] = xp.where(better[:, None], trial, here)
+        g[live] = xp.where(better[:, None], new_slope, slope)
+        value[live] = xp.where(better, new_height, height)
+        shift[live] = back
+        running[live] = ~arrived & (back < 1e4)
+    return A, value
 
 
 def _closed_form(ncf: PathNCF, keep: int) -> np.ndarray | None:
@@ -276,14 +306,14 @@ def _closed_form(ncf: PathNCF, keep: int) -> np.ndarray | None:
     if d_in == 1:
         return np.array([[1.0]]) if branches.flips_sign else np.array([[1.0], [-1.0]])
     if branches.q == 2 and branches.flips_sign == 1 and d_out == 1:
-        M = sum((H * G).T @ H for H, G in ncf._blocks(d_in))
+        M = sum(ncf._over(d_in, lambda H, G: (H * G).T @ H))
         values, vectors = np.linalg.eigh(_numpy(M))
         order = np.argsort(-np.abs(values), kind="stable")
         # the largest |eigenvalue| is the global maximum; the other eigenvectors are saddles of N on the sphere,
         # worth proposing after it
         return vectors.T[order[:keep]]
     if branches.q == 1 and branches.flips_sign == -1:
-        M = sum(G.T @ H for H, G in ncf._blocks(d_in))
+        M = sum(ncf._over(d_in, lambda H, G: G.T @ H))
         return np.linalg.svd(_numpy(M), full_matrices=False)[2][:1]
     return None
 
@@ -301,10 +331,9 @@ def _starts(ncf: PathNCF, random: int, rng: np.random.Generator) -> Array:
     return _like(_unit(A + 1e-3 * rng.normal(size=A.shape) / math.sqrt(d)), H)
 
 
-def _hills(ncf: PathNCF, A: Array, keep: int) -> tuple[Array, np.ndarray]:
-    """The best end of every hill, best first, and the number of ends on it."""
-    value = _numpy(ncf.phi(A))
-    ends = _numpy(A)
+def _hills(ncf: PathNCF, A: Array, heights: Array, keep: int) -> tuple[Array, np.ndarray]:
+    """The best of the ends A (m, d_in), phi there ``heights``, on every hill, best first, and how many are on it."""
+    value, ends = _numpy(heights), _numpy(A)
     leaders: list[int] = []
     hits: list[int] = []
     for k in np.argsort(-value, kind="stable"):
@@ -326,9 +355,7 @@ def _hills(ncf: PathNCF, A: Array, keep: int) -> tuple[Array, np.ndarray]:
 def _bound(ncf: PathNCF) -> float:
     """The largest N there could be at unit a and b: the scale against which N counts as zero."""
     steepest = max(abs(ncf.branches.left), abs(ncf.branches.right))
-    return steepest * sum(
-        float((_norm(H) ** ncf.branches.q * _norm(G)).sum()) for H, G in ncf._blocks(ncf.inputs.shape[1])
-    )
+    return steepest * sum(ncf._over(1, lambda H, G: float((_norm(H) ** ncf.branches.q * _norm(G)).sum())))
 
 
 def _positive(z: Array) -> Array:
@@ -337,7 +364,7 @@ def _positive(z: Array) -> Array:
 
 
 def _norm(x: Array) -> Array:
-    return (x * x).sum(-1) ** 0.5
+    return namespace(x).einsum("...i,...i->...", x, x) ** 0.5
 
 
 def _unit(A: Array) -> Array:

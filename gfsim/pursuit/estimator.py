@@ -22,7 +22,7 @@ from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
-from gfsim.pursuit.preparation import Scaling, merged, split_rows
+from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, merged, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
@@ -115,15 +115,16 @@ class _NeuronPursuit(BaseEstimator):
                 targets=risk == "square",
                 bias=self._chosen("bias"),
             )
-        full = _problem(data, scaling, risk)
         rng = _generator(self.random_state)
-        train, held = full, None if validation is None else _problem(validation, scaling, risk)
-        if validation is None:
-            fraction = self._fraction()
-            split = split_rows(len(data.X), fraction, rng, groups)
+        if validation is not None:
+            train = full = _problem(data, scaling, risk)
+            held = _problem(validation, scaling, risk)
+        else:
+            split = split_rows(len(data.X), self._fraction(), rng, groups)
+            # training rows first: both parts are then views, and a million rows are not held twice
+            full = _problem(data, scaling, risk, np.concatenate([split.train, split.validation]))
+            train, held = full, None
             if len(split.validation):
-                # training rows first: both parts are then views, and a million rows are not held twice
-                full = full.reordered(np.concatenate([split.train, split.validation]))
                 train = full.rows(slice(0, len(split.train)))
                 held = full.rows(slice(len(split.train), None))
         growth = grow_over_l2(
@@ -284,7 +285,7 @@ class _NeuronPursuit(BaseEstimator):
         check_is_fitted(self)
         _refuse_categories(X)
         inputs = validate_data(self, X, reset=False, dtype=np.float64)
-        step = max(1, 4_000_000 // max(inputs.shape[1], 1))
+        step = max(1, CHUNK_ENTRIES // max(inputs.shape[1], 1))
         parts = [self.network_.outputs(self._scaling.inputs(inputs[k : k + step])) for k in range(0, len(inputs), step)]
         return self._scaling.outputs(np.concatenate(parts))
 
@@ -481,11 +482,15 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
         return self.classes_[(score > 0).astype(int) if score.ndim == 1 else score.argmax(axis=1)]
 
 
-def _problem(data: _Data, scaling: Scaling, risk: str) -> Problem:
+def _problem(data: _Data, scaling: Scaling, risk: str, order: np.ndarray | None = None) -> Problem:
+    """Scaled data, with the rows in the given order if there is one."""
     weights = data.weights / data.weights.sum()
     # weights count copies; where they are no counts (all below one) each row still is a sample
     size = max(float(data.weights.sum()), 1.0 / float(weights @ weights))
-    return Problem(scaling.inputs(data.X), scaling.targets(data.Y), weights, make_risk(risk), size=size)
+    Y = scaling.targets(data.Y)
+    if order is not None:
+        Y, weights = Y[order], weights[order]
+    return Problem(scaling.inputs(data.X, order), Y, weights, make_risk(risk), size=size)
 
 
 def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:

@@ -146,13 +146,16 @@ class LBFGS:
     def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
         from scipy.optimize import minimize
 
-        start = problem.loss(net)
+        start, slope = problem.loss_and_gradient(net)
         if start <= goal or start == 0.0:
             return Fit(net, start, 0, "loss")
-        best = (start, net.theta)
+        origin = net.theta
+        best = (start, origin)
 
         def function(theta: np.ndarray) -> tuple[float, np.ndarray]:
             nonlocal best
+            if np.array_equal(theta, origin):  # scipy asks for the start first: known already
+                return 1.0, slope / start
             with np.errstate(over="ignore", invalid="ignore"):
                 loss, g = problem.loss_and_gradient(net.with_theta(theta))
             if not (np.isfinite(loss) and np.isfinite(g).all()):
@@ -168,7 +171,7 @@ class LBFGS:
 
         end = minimize(
             function,
-            net.theta,
+            origin,
             jac=True,
             method="L-BFGS-B",
             callback=look,

@@ -298,7 +298,7 @@ class _Grower:
             stop = self._ask(float("nan"), None)
             if stop is not None:
                 return stop
-            kept = self.net.run(self.problem.X)
+            kept = self.problem.forward(self.net)
             pull = self.problem.pull(kept.output)
             found = self.config.candidates.propose(self.problem, self.net, kept, pull, self.rng)
             null = _Null(self, kept)

@@ -15,6 +15,9 @@ from gfsim.pursuit.network import Network
 MERGE_ENTRIES = 5_000_000
 """Tables with at most this many entries are searched for rows that coincide."""
 
+CHUNK_ENTRIES = 1_000_000
+"""Numbers of the table that are taken at a time: nothing of the table's own size is held beside it."""
+
 LEAST_VALIDATION = 10
 """With fewer validation samples than this their loss says nothing, and growth does without."""
 
@@ -49,11 +52,14 @@ class Scaling:
             return cls(center, scale, *_moments(Y, weights), bias)
         return cls(center, scale, np.zeros(Y.shape[1]), np.ones(Y.shape[1]), bias)
 
-    def inputs(self, X: np.ndarray) -> np.ndarray:
-        """What the network sees: (n, n_features (+ 1))."""
-        Z = np.empty((len(X), X.shape[1] + self.bias))
-        np.subtract(X, self.center, out=Z[:, : X.shape[1]])
-        Z[:, : X.shape[1]] /= self.scale
+    def inputs(self, X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+        """What the network sees: (n, n_features (+ 1)), with the rows of X in the given order if there is one."""
+        n, d = (len(X) if order is None else len(order)), X.shape[1]
+        Z = np.empty((n, d + self.bias))
+        step = max(1, CHUNK_ENTRIES // max(d, 1))
+        for part in (slice(k, k + step) for k in range(0, n, step)):
+            np.subtract(X[part] if order is None else X[order[part]], self.center, out=Z[part, :d])
+            Z[part, :d] /= self.scale
         if self.bias:
             Z[:, -1] = 1.0
         return Z
@@ -85,11 +91,11 @@ class Scaling:
 
 def _moments(A: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean and deviation of each column without overflow or underflow; a constant column has scale one."""
-    largest = np.maximum(np.abs(A).max(axis=0), 1e-290)
+    largest = np.maximum(np.maximum(A.max(axis=0), -A.min(axis=0)), 1e-290)
     share = weights / weights.sum()
     mean = np.zeros(A.shape[1])
     square = np.zeros(A.shape[1])
-    step = max(1, 4_000_000 // A.shape[1])
+    step = max(1, CHUNK_ENTRIES // A.shape[1])
     for k in range(0, len(A), step):
         mean += share[k : k + step] @ (A[k : k + step] / largest)
     for k in range(0, len(A), step):

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gfsim.pursuit.network import Network
+from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.risk import Risk
+from gfsim.threads import over
 
 CHUNK_ENTRIES = 1_000_000
 """Numbers that one pass may hold per array beyond the data: 8 MB, small enough for a cache to hold a chunk of X between
 the way forward and the way back."""
+
+LEFT_OUT = np.empty((0, 0))
+"""In the place of an array that was not kept; it fits no product with one row a sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +69,6 @@ class Problem:
     def with_l2(self, l2: float) -> Problem:
         return replace(self, l2=l2)
 
-    def reordered(self, order: np.ndarray) -> Problem:
-        """The same problem with its rows in another order."""
-        return replace(self, X=self.X[order], Y=self.Y[order], weights=self.weights[order])
-
     def rows(self, index: np.ndarray | slice) -> Problem:
         """The problem of some samples, their weights scaled to add up to one; a slice copies no data."""
         weights = self.weights[index]
@@ -82,6 +82,27 @@ class Problem:
         for start in range(0, self.n_samples, size):
             yield slice(start, min(start + size, self.n_samples))
 
+    def forward(self, net: Network) -> Kept:
+        """A forward pass over all rows that keeps what growth looks at, and no more.
+
+        No new neuron reads from the last hidden layer or writes into the first: the activations of the one and the
+        slopes of the other, as large as all that is kept otherwise, are left out (:data:`LEFT_OUT`).
+        """
+        top, n = net.depth - 1, self.n_samples
+        hidden = [self.X, *(np.empty((n, width)) for width in net.hidden_widths[:-1])]
+        slopes = [np.empty((n, width)) for width in net.hidden_widths[1:]]
+        output = np.empty((n, net.n_outputs))
+
+        def run(part: slice) -> None:
+            kept = net.run(self.X[part])
+            output[part] = kept.output
+            for l in range(1, top):
+                hidden[l][part] = kept.hidden[l]
+                slopes[l - 1][part] = kept.slopes[l]
+
+        over(self.chunks(2 * max(net.widths)), run)
+        return Kept([*hidden, LEFT_OUT], [LEFT_OUT, *slopes], output)
+
     # -- the loss ----------------------------------------------------------------------------------
 
     def penalty(self, net: Network) -> float:
@@ -89,8 +110,11 @@ class Problem:
 
     def sample_losses(self, net: Network) -> np.ndarray:
         """l(H(x_i), y_i): (n,)."""
-        parts = self.chunks(max(net.widths))
-        return np.concatenate([self.risk.value(net.outputs(self.X[part]), self.Y[part]) for part in parts])
+
+        def losses(part: slice) -> np.ndarray:
+            return self.risk.value(net.outputs(self.X[part]), self.Y[part])
+
+        return np.concatenate(over(self.chunks(max(net.widths)), losses))
 
     def data_loss(self, net: Network) -> float:
         """Mean loss without the penalty."""
@@ -101,12 +125,16 @@ class Problem:
 
     def loss_and_gradient(self, net: Network) -> tuple[float, np.ndarray]:
         """L and dL/dtheta (n_params,)."""
+
+        def shares(part: slice) -> tuple[float, np.ndarray]:
+            kept, v = net.run(self.X[part]), self.weights[part]
+            loss = float(v @ self.risk.value(kept.output, self.Y[part]))
+            return loss, net.gradient(kept, v[:, None] * self.risk.slope(kept.output, self.Y[part]))
+
         total, g = self.penalty(net), self._penalty_gradient(net)
-        for part in self.chunks(2 * max(net.widths)):
-            kept = net.run(self.X[part])
-            v = self.weights[part]
-            total += float(v @ self.risk.value(kept.output, self.Y[part]))
-            g += net.gradient(kept, v[:, None] * self.risk.slope(kept.output, self.Y[part]))
+        for loss, slope in over(self.chunks(2 * max(net.widths)), shares):
+            total += loss
+            g += slope
         return total, g
 
     def gauss_newton(self, net: Network) -> tuple[float, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from gfsim.arrays import positive
 from gfsim.pursuit.fit import Fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
+from gfsim.threads import over
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,23 @@ class Prune:
 def contributions(problem: Problem, net: Network) -> tuple[list[np.ndarray], float]:
     """Per hidden layer, the root mean square first-order change of the outputs when a neuron is taken out; and the
     root mean square of the outputs themselves, without the intercept."""
-    squares = [np.zeros(width) for width in net.hidden_widths]
-    total = 0.0
-    for part in problem.chunks(4 * max(net.widths)):
+
+    def squares(part: slice) -> tuple[float, list[np.ndarray]]:
         kept, v = net.run(problem.X[part]), problem.weights[part]
-        total += float(v @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1))
-        for layer, sums in enumerate(squares, start=1):
+        total = float(v @ ((kept.output - net.intercept_or_zero) ** 2).sum(axis=1))
+        layers = []
+        for layer, width in enumerate(net.hidden_widths, start=1):
             W, h = net.matrices[layer], kept.hidden[layer]
-            for j in range(len(sums)):
-                effect = net.lift(kept, layer + 1, h[:, [j]] * W[:, j])
-                sums[j] += float(v @ (effect**2).sum(axis=1))
-    return [np.sqrt(sums) for sums in squares], float(np.sqrt(total))
+            if layer == net.depth - 1:  # the effect on output k is h_j W_kj
+                layers.append((v @ h**2) * (W**2).sum(axis=0))
+                continue
+            effects = (net.lift(kept, layer + 1, h[:, [j]] * W[:, j]) for j in range(width))
+            layers.append(np.array([float(v @ (effect**2).sum(axis=1)) for effect in effects]))
+        return total, layers
+
+    found = over(problem.chunks(4 * max(net.widths)), squares)
+    sizes = [np.sqrt(sum(layers[l] for _, layers in found)) for l in range(net.depth - 1)]
+    return sizes, float(np.sqrt(sum(total for total, _ in found)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""Chunks of rows on threads: the same results as one after the other, whatever the number of threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from gfsim import threads
+from gfsim.models.activation import HomogeneousActivation
+from gfsim.pursuit import problem as problem_module
+from gfsim.pursuit.network import Network
+from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.risk import make_risk
+
+
+def give_blas(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose BLAS may use so many threads."""
+    monkeypatch.setattr(threads, "_blas_threads", lambda: count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_come_in_order(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_blas(count, monkeypatch)
+    names = set()
+
+    def square(k: int) -> int:
+        names.add(threading.current_thread().name)
+        return k * k
+
+    assert threads.over(range(100), square) == [k * k for k in range(100)]
+    assert threads.over([], square) == []
+    assert (threading.current_thread().name in names) == (count == 1)
+    names.clear()
+    assert threads.over([3], square) == [9]
+    assert names == {threading.current_thread().name}
+
+
+def test_a_pass_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem_module, "CHUNK_ENTRIES", 400)
+    rng = np.random.default_rng(0)
+    net = Network((rng.normal(size=(4, 5)), rng.normal(size=(1, 4))), np.zeros(1), HomogeneousActivation(1, 0.0))
+    task = Problem(rng.normal(size=(1000, 5)), rng.normal(size=(1000, 1)), np.full(1000, 1e-3), make_risk("square"))
+    results = []
+    with threadpool_limits(1):
+        for count in (1, 2, 3):
+            give_blas(count, monkeypatch)
+            results.append(task.loss_and_gradient(net))
+    for loss, slope in results[1:]:
+        assert loss == results[0][0]
+        np.testing.assert_array_equal(slope, results[0][1])
+
+
+def test_blas_has_one_thread_meanwhile_and_its_own_number_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threads._blas_threads
+    with threadpool_limits(2):
+        if real() != 2:
+            pytest.skip("this BLAS has one thread")
+        assert threads.over(range(4), lambda _: real()) == [1] * 4
+        assert real() == 2
+        # a pass within a pass is made on the thread that it is on
+        nested = threads.over(range(2), lambda _: threads.over(range(3), lambda _: threading.current_thread().name))
+        assert all(len(set(names)) == 1 for names in nested)
+        with pytest.raises(ZeroDivisionError):
+            threads.over([1, 0, 2], lambda k: 1 / k)
+        assert real() == 2
+    give_blas(1, monkeypatch)
+    assert threads.over(range(3), str) == ["0", "1", "2"]
+
+
+def test_floating_point_settings_hold_on_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_blas(2, monkeypatch)
+    huge = np.array([1e300])
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        threads.over(range(4), lambda _: huge * huge)
+    with np.errstate(over="ignore"):
+        assert all(np.isinf(out) for out in threads.over(range(4), lambda _: huge * huge))
