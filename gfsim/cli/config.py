@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unreadable
 
 _REQUIRED: Any = ...
 """The default of a key that has none."""
@@ -155,7 +155,7 @@ def read(path: Path, *, seed: int | None = None) -> Simulation:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
+        raise unreadable(path, exc, "give a request in TOML (gfsim simulate --example prints one)") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text; a TOML file is expected (gfsim simulate --example)") from None
     return parse(text, str(path), folder=path.parent, seed=seed)
