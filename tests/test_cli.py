@@ -434,7 +434,7 @@ def test_data_and_starts_from_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"is not a \.npz"):
         build_data(request.data, objective.model, binary=False)
     (tmp_path / "data.npz").unlink()
-    with pytest.raises(InvalidInput, match="cannot read .*data.npz: .*; give a .npz file"):
+    with pytest.raises(InvalidInput, match=r"cannot read .*data\.npz: .*; give a \.npz file"):
         build_data(request.data, objective.model, binary=False)
 
 
