@@ -314,7 +314,7 @@ def change(old: str, new: str) -> str:
         (change('reduction = "mean"', 'reduction = "avg"'), "one of sum, mean"),
         (change("t_end = 5.0", "t_end = inf"), r"no \[\[event\]\] has stop = true"),
         (change("t_end = 5.0", 't_end = 5.0\nmethod = "euler"'), r"step is missing"),
-        (change("t_end = 5.0", 't_end = 5.0\nmethod = "rk5"'), "did you mean 'rk4'"),
+        (change("t_end = 5.0", 't_end = 5.0\nmethod = "rk_4"'), "did you mean 'rk4'"),
         (change("t_end = 5.0", "t_end = 5.0\nstep = 0.1"), "has no key 'step' for method = 'LSODA'"),
         (SMALL + '[[event]]\nkind = "norm"\nof = "small"\nlevel = 1', "start of kind 'saddle'"),
         (SMALL + '[[event]]\nkind = "loss"', r"\[\[event\]\] number 1: level is missing"),
@@ -436,6 +436,16 @@ def test_data_and_starts_from_files(tmp_path: Path) -> None:
     (tmp_path / "data.npz").unlink()
     with pytest.raises(InvalidInput, match=r"cannot read .*data\.npz: .*; give a \.npz file"):
         build_data(request.data, objective.model, binary=False)
+
+
+def test_a_request_may_name_every_method_of_simulate() -> None:
+    # a method that simulate gained was once unknown to the command
+    from gfsim.flow.fixed_stepper import RULES
+    from gfsim.flow.one_row import OWN
+    from gfsim.flow.scipy_stepper import METHODS
+
+    assert set(config.METHODS) == {"auto", *OWN, *METHODS, *RULES}
+    assert set(config.FIXED_STEP) == set(RULES)
 
 
 # -- simulate: the command -----------------------------------------------------------------------------
