@@ -49,10 +49,15 @@ class MissingExtra(GfsimError, ImportError):
     """An optional package is not installed; the message says how to get it."""
 
 
+def unreadable(path: object, exc: OSError, remedy: str) -> InvalidInput:
+    """An :class:`InvalidInput` for a file that cannot be opened, with the system's reason."""
+    return InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}; {remedy}")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     """An :class:`UnknownName` that lists what exists and points at the nearest spelling."""
     options = sorted(known)
     spelled = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
     hint = f" Did you mean {spelled[near[0]]!r}?" if near else ""
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}.")

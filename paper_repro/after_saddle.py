@@ -251,7 +251,7 @@ def _draw(ctx: Context, saddle: SparseSaddle, shown: Passage, numbers: dict[str,
     loss.axhline(saddle.loss, color="0.6", ls="--", lw=1, label="saddle")
     loss.axhline(shown.next_loss, color="0.6", ls=":", lw=1.4, label="next saddle")
     loss.set(xlabel="clock $s$", ylabel="mean square loss", title="Loss")
-    loss.legend(loc="lower left")
+    loss.legend(loc="center left")
     grown = set(shown.grown)
     for layer, values in enumerate(model.neuron_norms(result.w), start=1):
         for unit in range(values.shape[1]):

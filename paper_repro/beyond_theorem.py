@@ -347,7 +347,7 @@ def _draw(ctx: Context, numbers: dict[str, Any]) -> Any:
         xlabel="neurons that were inactive, by norm", ylabel="norm / largest", title="What has grown at the next stop"
     )
     norms.set_ylim(None, 3)
-    norms.legend(loc="lower left")
+    norms.legend(loc="center left")
     angle.invert_xaxis()
     angle.loglog(deltas, 0.3 * deltas, "k--", lw=0.9, label=r"proportional to $\delta$")
     angle.set(

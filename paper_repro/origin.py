@@ -531,7 +531,15 @@ def caption(done: Trained, numbers: Mapping[str, Any], set_up: str) -> str:
     else:
         method = f"adaptive integrator, rtol {RTOL:g}"
     a, b = numbers["snapshots"]
-    chosen = "the authors' snapshots" if training.snapshots else "where the escape begins and at the first saddle"
+    if training.snapshots:
+        chosen = "the authors' snapshots"
+    elif b == training.iterations:  # no earlier rest: where the run ends the loss still falls
+        chosen = (
+            "where the escape begins and at the end of the run, the first rest after it, where the loss is "
+            f"{numbers['snapshot_losses'][1] / numbers['flow_loss'][0]:.1g} of its first value"
+        )
+    else:
+        chosen = "where the escape begins and at the first saddle"
     printed = "; crosses: losses that the authors printed" if training.printed else ""
     return (
         f"{set_up} Top left: gradient flow ({method}) and gradient descent with step {training.step:g}, "

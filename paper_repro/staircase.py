@@ -46,6 +46,8 @@ DELTA = 1e-3
 SAMPLES = 100
 SOLVED = 1e-6
 MOST_STEPS = 10
+APART = 2.0
+"""Least ratio of the losses at which two labels of Neuron Pursuit's widths are readable one above the other."""
 
 COSINE = 0.99
 """A neuron with at least this cosine to another, up to the sign symmetry of z^2, counts as the same."""
@@ -383,10 +385,12 @@ def _stairs(ax: Any, found: dict[str, Any], net: Net) -> None:
             bbox={"fc": "w", "ec": "none", "pad": 0.5},
         )
     shown = [(w, v) for w, v in zip(found["pursuit_widths"], found["pursuit_loss"], strict=True) if v > SOLVED]
+    lowest = np.inf
     for k, (widths, loss) in enumerate(shown):
         ax.axhline(loss, color="C1", ls="--", lw=1.1, zorder=1, label="Neuron Pursuit" if k == 0 else None)
+        lowest = min(loss, lowest / APART)
         ax.annotate(
-            ",".join(map(str, widths)), (1.0, loss), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            ",".join(map(str, widths)), (1.0, lowest), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", color="C1", fontsize=8, va="center",
         )  # fmt: skip
     ax.set(

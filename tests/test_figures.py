@@ -204,6 +204,16 @@ class TestOrigin:
         assert gaps[0] > 1e-6
         assert gaps[1] == pytest.approx(gaps[0] / 2, rel=0.2)
 
+    def test_a_snapshot_at_the_end_of_the_run_is_not_called_a_saddle(self) -> None:
+        recipe = origin.Recipe("tanh", (5,), (2,), "mean", scale=1e-2, step=0.01, iterations=1000, data_seed=3)
+        training = recipe.training(Context("f"))
+        flow = training.flow()
+        for saddle, says in ((500, "and at the first saddle"), (1000, "at the end of the run")):
+            done = origin.Trained(training, flow, training.descent(), None, 0, saddle)
+            words = origin.caption(done, origin.measure(done), "")
+            assert (f"0 and {saddle:,}, where the escape begins" in words, says in words) == (True, True)
+        assert "first saddle" not in words
+
     def test_fall_time_interpolates(self) -> None:
         class Fallen:
             loss, t = np.array([4.0, 4.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0, 3.0])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unreadable
 
 _REQUIRED: Any = ...
 """The default of a key that has none."""
@@ -50,7 +50,8 @@ delta = 1e-3                # start at (wbar_n + delta n, delta z), n and z rand
 direction = "random"        # or: kkt, which puts z on the best KKT point of the NCF
 
 [flow]
-method = "LSODA"            # RK23, RK45, DOP853, BDF, Radau, LSODA; euler, heun, rk4 with step = ...
+method = "LSODA"            # or: auto, ndf, rkc, dp5, dp8; RK23, RK45, DOP853, BDF, Radau;
+                            # or euler, heun, rk4 with step = ... instead of rtol and clock
 clock = "auto"              # ds = |w_z|^(K-2) dt at a saddle; or: t, rescaled (ds = |w|^(D-2) dt)
 t_end = inf                 # physical time; inf when an event stops the flow
 rtol = 1e-8
@@ -67,7 +68,7 @@ DATA_KINDS = ("teacher", "random", "low_rank", "published", "file")
 START_KINDS = ("origin", "saddle", "published", "file")
 EVENT_KINDS = ("loss", "norm", "exit", "stationary", "slow")
 FIXED_STEP = ("euler", "heun", "rk4")
-METHODS = ("RK23", "RK45", "DOP853", "BDF", "Radau", "LSODA", *FIXED_STEP)
+METHODS = ("auto", "ndf", "rkc", "dp5", "dp8", "RK23", "RK45", "DOP853", "BDF", "Radau", "LSODA", *FIXED_STEP)
 ACTIVATIONS = ("relu", "leaky", "linear", "square", "tanh", "gelu")
 
 
@@ -155,7 +156,7 @@ def read(path: Path, *, seed: int | None = None) -> Simulation:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
+        raise unreadable(path, exc, "give a request in TOML (gfsim simulate --example prints one)") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text; a TOML file is expected (gfsim simulate --example)") from None
     return parse(text, str(path), folder=path.parent, seed=seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gfsim.arrays import finite_array
 from gfsim.cli.config import DataSpec, EventSpec, ModelSpec, Simulation, StartSpec
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unreadable
 from gfsim.flow.clock import Clock
 from gfsim.flow.events import Event, departure, loss_level, norm_level, slow, stationarity
 from gfsim.models.activation import HomogeneousActivation
@@ -122,7 +122,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it holds one array, as numpy.save writes it")
             return {key: content[key] for key in content.files}
     except OSError as exc:
-        raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
+        raise unreadable(path, exc, "give a .npz file; its path is relative to the folder of the request") from None
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as exc:
         raise InvalidInput(f"{path} is not a .npz of plain arrays ({exc}); write it with numpy.savez") from None
 

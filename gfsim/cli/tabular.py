@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gfsim.errors import InvalidInput, unknown_name
+from gfsim.errors import InvalidInput, unknown_name, unreadable
 
 LARGEST = 1e100
 """Largest value a column may hold: sums of its squares must stay finite."""
@@ -110,7 +110,7 @@ def _rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
             reader = csv.reader(handle, delimiter=delimiter, skipinitialspace=True, strict=True)
             return [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(c.strip() for c in cells)]
     except OSError as exc:
-        raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
+        raise unreadable(path, exc, "give a CSV file with a header line") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as exc:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gfsim.cli.parser import Parser
-from gfsim.errors import CertificateRefused, InvalidInput
+from gfsim.errors import CertificateRefused, InvalidInput, unreadable
 
 DESCRIPTION = """\
 Check certificates of KKT points and sparse saddles, and print what each proves.
@@ -56,6 +56,6 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}") from None
+        raise unreadable(path, exc, "give a file that gfsim certify has written") from None
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"{path} is not JSON ({exc}); give a file that gfsim certify has written") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unreadable
 from gfsim.report.folder import MEDIA, Folder, folders
 from gfsim.report.readers import certificate, check, compare, figure, flow, pursuit
 from gfsim.report.sections import Section
@@ -68,8 +68,7 @@ def collect(path: Path, *, without: Path | None = None) -> Content:
         for folder in folders(path):
             _read(folder, content, without)
     except OSError as exc:
-        culprit = exc.filename or path
-        raise InvalidInput(f"cannot read {culprit}: {(exc.strerror or str(exc)).lower()}; change its mode") from None
+        raise unreadable(exc.filename or path, exc, "change its mode") from None
     if not content.sections:
         seen = f"; it holds {', '.join(content.others[:5])}" if content.others else "; it is empty"
         raise InvalidInput(f"{path} holds no output of gfsim{seen}: run a command with --out {path} first ({WRITERS})")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gfsim.errors import InvalidInput
+from gfsim.errors import InvalidInput, unreadable
 from gfsim.report.sections import Picture, Source
 
 DEPTH = 3
@@ -56,7 +56,7 @@ class Folder:
         try:
             content = path.read_bytes()
         except OSError as exc:
-            raise InvalidInput(f"cannot read {path}: {(exc.strerror or str(exc)).lower()}; change its mode") from None
+            raise unreadable(path, exc, "change its mode") from None
         self.sources.append(Source(self.spelled(name), len(content), hashlib.sha256(content).hexdigest()))
         return content
 
