@@ -14,7 +14,6 @@ same fit as the true ones:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -31,10 +30,10 @@ def noise_null(
 ) -> float:
     """The mean, over ``draws`` of the noise, of the largest predicted decrease.
 
-    The NCFs are maximised again each time, with a quarter of the starts.
+    The search is made again each time, with a quarter of the starts.
     """
     if isinstance(candidates, Paths):
-        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
+        candidates = candidates.sparing()
     best = []
     for slopes in noise_slopes(problem, net, kept, draws, rng):
         found = candidates.propose(problem, net, kept, -problem.weights[:, None] * slopes, rng)
