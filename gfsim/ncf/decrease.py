@@ -55,7 +55,7 @@ class PathDecrease:
         square = (s * s) @ self.bends
         Q = square - (means**2).sum(axis=1)
         # a path that is constant on the data is what the intercept does already
-        live = (Q > 1e-9 * square) & (phi != 0)
+        live = (1e-9 * square < Q) & (phi != 0)
         phi, Q = np.where(live, phi, 1.0), np.where(live, Q, 1.0)
         g = self.pull / phi[:, None] - (self.bends * s - means @ self.intercept.T) / Q[:, None]
         turn = (g * slope) @ self.inputs * live[:, None]

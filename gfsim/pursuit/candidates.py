@@ -22,7 +22,7 @@ from gfsim.ncf.path import SAME_HILL, SCREEN_SAMPLES, Branches, PathNCF, chains,
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 
-ASCENT_ENTRIES = 250_000
+ASCENT_ENTRIES = 2_000_000
 """Most random starts x samples of an ascent."""
 
 
@@ -149,10 +149,12 @@ class Paths:
                 found += [judge(first, last, links, branches, a, b, ncf) for a, b in zip(A, B, strict=True)]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
 
-    def sparing(self) -> Paths:
-        """The same search for the best direction alone, with a quarter of the starts."""
-        fewer = {"ascents": max(1, self.ascents // 4)} if self.ascents else {}
-        return replace(self, starts=max(8, self.starts // 4), keep=1, **fewer)
+    def with_starts(self, factor: float) -> Paths:
+        """The same search with so many times the starts."""
+        starts = max(8, round(factor * self.starts))
+        if not self.ascents:
+            return replace(self, starts=starts)
+        return replace(self, starts=starts, ascents=max(1, round(factor * self.ascents)))
 
     def directions(
         self, ncf: PathNCF, net: Network, first: int, rng: np.random.Generator

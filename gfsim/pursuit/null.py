@@ -14,6 +14,7 @@ same fit as the true ones:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def noise_null(
     The search is made again each time, with a quarter of the starts.
     """
     if isinstance(candidates, Paths):
-        candidates = candidates.sparing()
+        candidates = replace(candidates.with_starts(0.25), keep=1)
     best = []
     for slopes in noise_slopes(problem, net, kept, draws, rng):
         found = candidates.propose(problem, net, kept, -problem.weights[:, None] * slopes, rng)
