@@ -20,7 +20,7 @@ import numpy as np
 
 from gfsim.ncf.path import Branches
 
-ARRIVED = 1e-3
+ARRIVED = 1e-2
 """An ascent whose next turn is smaller than this angle has arrived: the fit that follows does the rest."""
 
 
