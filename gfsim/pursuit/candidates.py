@@ -248,7 +248,9 @@ class Judge:
             return cls(problem, net, kept, pull, np.zeros((0, 0)))
         n, K = kept.output.shape
         bend = problem.risk.bend(kept.output, np.broadcast_to(np.eye(K), (n, K, K)))
-        return cls(problem, net, kept, pull, np.linalg.pinv(np.einsum("n,nkm->km", problem.weights, bend)))
+        # the softmax does not bend along equal changes of all outputs: rounding must not be inverted there
+        curvature = np.einsum("n,nkm->km", problem.weights, bend)
+        return cls(problem, net, kept, pull, np.linalg.pinv(curvature, rcond=1e-10, hermitian=True))
 
     def __call__(
         self,
