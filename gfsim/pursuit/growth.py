@@ -72,7 +72,7 @@ class GrowthConfig:
         Take out superfluous neurons at the end.
     caution : float >= 0
         A larger network is the better one only if its validation loss is lower by more than this many standard errors
-        of the difference.
+        of the difference; once more as many after each retreat.
     """
 
     hidden_layers: int = 1
@@ -275,6 +275,7 @@ class _Grower:
         self.best_losses = np.zeros(0) if validation is None else validation.sample_losses(self.net)
         self.waited = 0
         self.retreated = False
+        self.retreats = 0
         self.began = time.perf_counter()
 
     def go(self) -> Growth:
@@ -355,6 +356,7 @@ class _Grower:
         if retreat is None or self.validation is None or self.retreated or self.waited < retreat.after:
             return None
         self.retreated = True
+        self.retreats += 1
         self.net, self.loss = self.best, self.problem.loss(self.best)
         return retreat.search(self.config.candidates)
 
@@ -405,14 +407,16 @@ class _Grower:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
 
         Beyond chance: by more than ``caution`` standard errors of the difference over the validation samples.  A
-        larger network that is better by luck only would be preferred otherwise, and patience never end.
+        larger network that is better by luck only would be preferred otherwise, and patience never end.  Every way
+        back is one more look at the same samples, and asks for as much again.
         """
         if self.validation is None:
             return float("nan")
         v = self.validation.weights
         losses = self.validation.sample_losses(net)
         difference = losses - self.best_losses
-        if float(v @ difference) < -self.config.caution * self.validation.standard_error(difference):
+        caution = self.config.caution * (1 + self.retreats)
+        if float(v @ difference) < -caution * self.validation.standard_error(difference):
             self.best, self.best_losses, self.waited, self.retreated = net, losses, 0, False
         else:
             self.waited += 1
