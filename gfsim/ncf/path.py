@@ -83,14 +83,14 @@ class Branches:
             base = z.clip(min=0)
             if q == 1:
                 return right * base, right * _positive(z)
-            power = right * base ** (q - 1) if q != 2 else right * base
+            power = right * _power(base, q - 1)
             return power * base, q * power
         if q % 2 == 0 and left == right:
-            power = right * z ** (q - 1) if q != 2 else right * z
+            power = right * _power(z, q - 1)
             return power * z, q * power
         # to the left of the kink z is negative: left |z|^q has the slope -q left |z|^(q-1)
         mask, size = _positive(z), abs(z)
-        lower = size ** (q - 1) if q != 1 else 1.0
+        lower = _power(size, q - 1) if q != 1 else 1.0
         return (left + (right - left) * mask) * lower * size, (q * (right + left) * mask - q * left) * lower
 
 
@@ -356,6 +356,14 @@ def _bound(ncf: PathNCF) -> float:
     """The largest N there could be at unit a and b: the scale against which N counts as zero."""
     steepest = max(abs(ncf.branches.left), abs(ncf.branches.right))
     return steepest * sum(ncf._over(1, lambda H, G: float((_norm(H) ** ncf.branches.q * _norm(G)).sum())))
+
+
+def _power(z: Array, k: int) -> Array:
+    """z^k, k >= 1, by squaring: many times faster than ``z ** k`` for k > 2."""
+    if k == 1:
+        return z
+    half = _power(z, k // 2)
+    return half * half * z if k % 2 else half * half
 
 
 def _positive(z: Array) -> Array:

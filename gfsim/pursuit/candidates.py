@@ -1,24 +1,29 @@
 """Where and along which direction the network could grow: paths, and their NCF maxima at the current weights.
 
 docs/theory.md, sections 4 and 8.  A :class:`Candidate` is a direction with its first-order effect H1 on
-the outputs; from H1 alone follow the closed-form scale and the decrease that the quadratic model of
-the loss predicts, <H1, ybar>^2 / (2 H1' l'' H1).  For the square loss that is the squared normalised
+the outputs, an output intercept moving along; from H1 alone follow the closed-form scale and the decrease that the
+quadratic model of the loss predicts, <H1, ybar>^2 / (2 H1' l'' H1).  For the square loss that is the squared normalised
 correlation <H1, ybar>^2 / (|H1|^2 |ybar|^2) times |ybar|^2 / (4 v): unlike the raw NCF it does not
-change when neurons are rescaled without changing the function.
+change when neurons are rescaled without changing the function.  The directions are maxima of that decrease, searched
+from the NCF's maxima and from random ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from gfsim.arrays import whole_number
-from gfsim.ncf.path import Branches, PathNCF, chains, maximise
+from gfsim.ncf.decrease import PathDecrease, ascend
+from gfsim.ncf.path import SAME_HILL, SCREEN_SAMPLES, Branches, PathNCF, chains, maximise
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
+
+ASCENT_ENTRIES = 2_000_000
+"""Most random starts x samples of an ascent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,8 @@ class Candidate:
         N(a, b).
     scale : float
         The factor t at which the quadratic model of the loss along t H1 is smallest.
+    shift : (n_outputs,) or (0,)
+        How the output intercept moves along, per unit t.
     predicted : float
         The decrease of the loss there, by that model (exact for the square loss and a last layer).
     share : float
@@ -54,13 +61,15 @@ class Candidate:
     scale: float
     predicted: float
     share: float
+    shift: np.ndarray = field(repr=False)
 
     @property
     def n_neurons(self) -> int:
         return self.last - self.first + 1
 
     def enter(self, net: Network, t: float) -> Network:
-        """``net`` with this path added at scale t > 0: to first order its outputs change by t H1.
+        """``net`` with this path added at scale t > 0: to first order its outputs change by t H1, the intercept's part
+        of which is exact.
 
         Incoming weights, links and outgoing weights get the sizes of a balanced chain.
         """
@@ -72,7 +81,8 @@ class Candidate:
         log_r = (np.log(t) - 0.5 * log_p * float(exponents @ np.arange(k + 1))) / exponents.sum()
         sizes = np.exp(log_r + 0.5 * log_p * np.arange(k + 1))
         links = [link * sizes[j] for link, j in zip(self.links, range(k - 1, 0, -1), strict=True)]
-        return net.with_path(self.first, self.last, sizes[k] * self.a, links, sizes[0] * self.b)
+        grown = net.with_path(self.first, self.last, sizes[k] * self.a, links, sizes[0] * self.b)
+        return replace(grown, intercept=grown.intercept + t * self.shift)
 
 
 class Candidates(Protocol):
@@ -101,45 +111,92 @@ def places(net: Network, *, paths: bool) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Paths:
-    """Maxima of the NCFs of all contiguous paths.
+    """Of all contiguous paths, the directions of largest predicted decrease.
 
     Parameters
     ----------
     starts : int
-        Random starts of each maximisation.
+        Random starts of each maximisation of an NCF.
     keep : int
-        Distinct maxima kept of each path.
+        Distinct directions kept of each path.
+    ascents : int
+        Random starts a dimension of the ascent on the predicted decrease, beside the NCF's maxima
+        (:mod:`gfsim.ncf.decrease`); 0: no such ascent, the NCF's maxima are proposed as they are.
     """
 
     starts: int = 64
     keep: int = 6
+    ascents: int = 8
     paths: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         whole_number(self.starts, "starts")
         whole_number(self.keep, "keep")
+        whole_number(self.ascents, "ascents", least=0)
 
     def propose(
         self, problem: Problem, net: Network, kept: Kept, pull: np.ndarray, rng: np.random.Generator
     ) -> list[Candidate]:
         deltas = net.backpropagate(kept, pull, lowest=2)
+        judge = Judge.at(problem, net, kept, pull)
         found: list[Candidate] = []
         for first, last in places(net, paths=self.paths):
             for links, branches in chains(net.activation, last - first + 1):
                 ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
-                A, B, values = self.directions(ncf, net, first, rng)
-                found += [
-                    judged(problem, net, kept, pull, first, last, links, branches, a, b, float(value))
-                    for a, b, value in zip(A, B, values, strict=True)
-                ]
+                A, B = self.directions(ncf, net, first, rng)
+                if self.ascents and len(A):
+                    A, B = self._ascended(judge, ncf, last, A, B, rng)
+                found += [judge(first, last, links, branches, a, b, ncf) for a, b in zip(A, B, strict=True)]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
+
+    def with_starts(self, factor: float) -> Paths:
+        """The same search with so many times the starts."""
+        starts = max(8, round(factor * self.starts))
+        if not self.ascents:
+            return replace(self, starts=starts)
+        return replace(self, starts=starts, ascents=max(1, round(factor * self.ascents)))
 
     def directions(
         self, ncf: PathNCF, net: Network, first: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit a (m, d_in), unit b (m, d_out) and N (m,) of one path; the layer's present neurons are warm starts."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Unit a (m, d_in) and b (m, d_out) of one path; the layer's present neurons are warm starts."""
         maxima = maximise(ncf, starts=self.starts, rng=rng, keep=self.keep, warm=net.matrices[first - 1])
-        return maxima.directions, maxima.outgoing, maxima.values
+        return maxima.directions, maxima.outgoing
+
+    def _ascended(
+        self, judge: Judge, ncf: PathNCF, last: int, A: np.ndarray, B: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best distinct ends of the ascent from A and from random directions, each with the b of one of B.
+
+        The random starts are dealt out to the different b, and are fewer with many samples.
+        """
+        n, d_in = ncf.inputs.shape
+        rows = slice(None) if n <= SCREEN_SAMPLES else np.sort(rng.choice(n, SCREEN_SAMPLES, replace=False))
+        several = B.shape[1] > 1
+        random = min(self.ascents * d_in, ASCENT_ENTRIES // min(n, SCREEN_SAMPLES)) if d_in > 1 else 0
+        groups = [(A[[j]], b) for j, b in enumerate(B)] if several else [(A, B[0])]
+        ends: list[tuple[float, np.ndarray, np.ndarray]] = []
+        for known, b in groups:
+            starts = rng.normal(size=(random // len(groups), d_in))
+            starts = np.concatenate([known, starts / np.linalg.norm(starts, axis=1, keepdims=True)])
+            decrease = judge.along(ncf, last, b, rows)
+            # most starts soon merge or fall behind: the best few alone go all the way
+            best, value = ascend(decrease, starts, iterations=20)
+            best, value = ascend(decrease, best[_distinct(best, value, 4 * self.keep)], iterations=60)
+            ends += [(value[k], best[k], b) for k in _distinct(best, value, self.keep)]
+        ends = sorted(ends, key=lambda end: -end[0])[: self.keep]
+        return np.array([a for _, a, _ in ends]), np.array([b for _, _, b in ends])
+
+
+def _distinct(A: np.ndarray, value: np.ndarray, keep: int) -> list[int]:
+    """The best end of every hill, best first."""
+    leaders: list[int] = []
+    for k in np.argsort(-value, kind="stable"):
+        if len(leaders) == keep or not value[k] > 0:
+            break
+        if not leaders or float(np.max(A[leaders] @ A[k])) < SAME_HILL:
+            leaders.append(int(k))
+    return leaders
 
 
 @dataclass(frozen=True)
@@ -153,39 +210,100 @@ class SingleNeurons(Paths):
 class RandomDirections(Paths):
     """Random incoming directions with the best outgoing ones: the ablation without the NCF's direction."""
 
+    ascents: int = field(default=0, init=False)
+
     def directions(
         self, ncf: PathNCF, net: Network, first: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         del net, first
         A = rng.normal(size=(self.keep, ncf.inputs.shape[1]))
         A /= np.linalg.norm(A, axis=1, keepdims=True)
         P = ncf.response(A)
         values = np.linalg.norm(P, axis=1)
         live = values > 0
-        return A[live], P[live] / values[live, None], values[live]
+        return A[live], P[live] / values[live, None]
 
 
-def judged(
-    problem: Problem,
-    net: Network,
-    kept: Kept,
-    pull: np.ndarray,
-    first: int,
-    last: int,
-    links: tuple[int, ...],
-    branches: Branches,
-    a: np.ndarray,
-    b: np.ndarray,
-    value: float,
-) -> Candidate:
-    """The candidate with its scale and predicted decrease, from its first-order effect."""
-    effect = net.lift(kept, last + 1, branches.value(kept.hidden[first - 1] @ a)[:, None] * b)
-    rises = float((effect * pull).sum())
-    bends = problem.curvature_along(kept.output, effect)
-    if not (rises > 0 and bends > 0 and np.isfinite(bends)):
-        return Candidate(first, last, links, a, b, value, 0.0, 0.0, 0.0)
-    predicted = rises**2 / (2.0 * bends)
-    return Candidate(first, last, links, a, b, value, rises / bends, predicted, predicted / _removable(problem, pull))
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """The quadratic model of the loss at one network: what a change of the outputs is worth, and how far it should go.
+
+    Attributes
+    ----------
+    pull : (n, K)
+        ybar, true or permuted.
+    answer : (K, K)
+        The inverse curvature of the loss in the intercept; (0, 0) when there is none.
+    """
+
+    problem: Problem
+    net: Network
+    kept: Kept
+    pull: np.ndarray
+    answer: np.ndarray
+
+    @classmethod
+    def at(cls, problem: Problem, net: Network, kept: Kept, pull: np.ndarray) -> Judge:
+        if not net.intercept.size:
+            return cls(problem, net, kept, pull, np.zeros((0, 0)))
+        n, K = kept.output.shape
+        bend = problem.risk.bend(kept.output, np.broadcast_to(np.eye(K), (n, K, K)))
+        # the softmax does not bend along equal changes of all outputs: rounding must not be inverted there
+        curvature = np.einsum("n,nkm->km", problem.weights, bend)
+        return cls(problem, net, kept, pull, np.linalg.pinv(curvature, rcond=1e-10, hermitian=True))
+
+    def __call__(
+        self,
+        first: int,
+        last: int,
+        links: tuple[int, ...],
+        branches: Branches,
+        a: np.ndarray,
+        b: np.ndarray,
+        ncf: PathNCF,
+    ) -> Candidate:
+        """The candidate with its scale and predicted decrease, from its first-order effect."""
+        effect = self.net.lift(self.kept, last + 1, branches.value(ncf.inputs @ a)[:, None] * b)
+        value = float((effect * self.pull).sum())
+        if value < 0:
+            effect, b, value = -effect, -b, -value
+        shift = -self._intercept(self._bent(effect))
+        if shift.size:
+            effect = effect + shift
+        rises = float((effect * self.pull).sum())
+        bends = self.problem.curvature_along(self.kept.output, effect)
+        if not (rises > 0 and bends > 0 and np.isfinite(bends)):
+            return Candidate(first, last, links, a, b, value, 0.0, 0.0, 0.0, shift)
+        predicted = rises**2 / (2.0 * bends)
+        share = predicted / _removable(self.problem, self.pull)
+        return Candidate(first, last, links, a, b, value, rises / bends, predicted, share, shift)
+
+    def along(self, ncf: PathNCF, last: int, b: np.ndarray, rows: slice | np.ndarray) -> PathDecrease:
+        """The predicted decrease of one path with outgoing weights b as a function of a, on some of the rows."""
+        effect = self.net.lift(self.kept, last + 1, np.broadcast_to(b, (self.problem.n_samples, len(b))))
+        bent = self._bent(effect)
+        root = _root(self.answer)
+        return PathDecrease(
+            ncf.inputs[rows],
+            (effect * self.pull).sum(axis=1)[rows],
+            (effect * bent).sum(axis=1)[rows],
+            (bent[:, : len(root)] @ root)[rows],
+            ncf.branches,
+        )
+
+    def _bent(self, effect: np.ndarray) -> np.ndarray:
+        """v_i l''_i effect_i: (n, K)."""
+        return self.problem.weights[:, None] * self.problem.risk.bend(self.kept.output, effect[:, :, None])[:, :, 0]
+
+    def _intercept(self, bent: np.ndarray) -> np.ndarray:
+        """What of the intercept the effect stands for."""
+        return self.answer @ bent.sum(axis=0)[: len(self.answer)]
+
+
+def _root(M: np.ndarray) -> np.ndarray:
+    """R with R R' = M, for M symmetric and positive semidefinite."""
+    values, vectors = np.linalg.eigh(M)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def _removable(problem: Problem, pull: np.ndarray) -> float:

@@ -29,6 +29,7 @@ from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.retreat import Retreat
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
 from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
@@ -65,11 +66,13 @@ class GrowthConfig:
         The task counts as solved when the loss is this part of that of the best constant.
     prune : Prune or None
     rescue : Splitting or None
+    retreat : Retreat or None
+        Go back to the best network when additions do not validate.
     thin : Thin or None
         Take out superfluous neurons at the end.
     caution : float >= 0
         A larger network is the better one only if its validation loss is lower by more than this many standard errors
-        of the difference.
+        of the difference; once more as many after each retreat.
     """
 
     hidden_layers: int = 1
@@ -85,6 +88,7 @@ class GrowthConfig:
     loss_rtol: float = 1e-14
     prune: Prune | None = field(default_factory=Prune)
     rescue: Splitting | None = field(default_factory=Splitting)
+    retreat: Retreat | None = field(default_factory=Retreat)
     thin: Thin | None = field(default_factory=Thin)
     caution: float = 1.0
 
@@ -270,6 +274,8 @@ class _Grower:
         self.best = self.net
         self.best_losses = np.zeros(0) if validation is None else validation.sample_losses(self.net)
         self.waited = 0
+        self.retreated = False
+        self.retreats = 0
         self.began = time.perf_counter()
 
     def go(self) -> Growth:
@@ -298,9 +304,10 @@ class _Grower:
             stop = self._ask(float("nan"), None)
             if stop is not None:
                 return stop
+            candidates = self._retreat() or self.config.candidates
             kept = self.problem.forward(self.net)
             pull = self.problem.pull(kept.output)
-            found = self.config.candidates.propose(self.problem, self.net, kept, pull, self.rng)
+            found = candidates.propose(self.problem, self.net, kept, pull, self.rng)
             null = _Null(self, kept)
             stop = self._ask(found[0].predicted if found else 0.0, null) if found else None
             if stop is not None:
@@ -342,6 +349,16 @@ class _Grower:
             if stop is not None:
                 return stop
         return None
+
+    def _retreat(self) -> Candidates | None:
+        """If it is time, go back to the best network; the search to be made there."""
+        retreat = self.config.retreat
+        if retreat is None or self.validation is None or self.retreated or self.waited < retreat.after:
+            return None
+        self.retreated = True
+        self.retreats += 1
+        self.net, self.loss = self.best, self.problem.loss(self.best)
+        return retreat.search(self.config.candidates)
 
     def _choose(self, found: list[Candidate]) -> Entered | None:
         if not found:
@@ -390,15 +407,17 @@ class _Grower:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.
 
         Beyond chance: by more than ``caution`` standard errors of the difference over the validation samples.  A
-        larger network that is better by luck only would be preferred otherwise, and patience never end.
+        larger network that is better by luck only would be preferred otherwise, and patience never end.  Every way
+        back is one more look at the same samples, and asks for as much again.
         """
         if self.validation is None:
             return float("nan")
         v = self.validation.weights
         losses = self.validation.sample_losses(net)
         difference = losses - self.best_losses
-        if float(v @ difference) < -self.config.caution * self.validation.standard_error(difference):
-            self.best, self.best_losses, self.waited = net, losses, 0
+        caution = self.config.caution * (1 + self.retreats)
+        if float(v @ difference) < -caution * self.validation.standard_error(difference):
+            self.best, self.best_losses, self.waited, self.retreated = net, losses, 0, False
         else:
             self.waited += 1
         return float(v @ losses)

@@ -38,7 +38,7 @@ def noise_null(
 ) -> float:
     """The mean, over ``draws`` of the noise, of the largest predicted decrease.
 
-    The NCFs are maximised again each time, with a quarter of the starts.
+    The search is made again each time, with a quarter of the starts.
     """
     fewer = 1.0
     if problem.n_samples > NULL_SAMPLES and not _fits(problem, net):
@@ -46,7 +46,7 @@ def noise_null(
         fewer = float(problem.weights @ problem.weights) / float(part.weights @ part.weights)
         problem, kept = part, part.forward(net)
     if isinstance(candidates, Paths):
-        candidates = replace(candidates, starts=max(8, candidates.starts // 4), keep=1)
+        candidates = replace(candidates.with_starts(0.25), keep=1)
     best = []
     for slopes in noise_slopes(problem, net, kept, draws, rng):
         found = candidates.propose(problem, net, kept, -problem.weights[:, None] * slopes, rng)

@@ -110,7 +110,7 @@ class Selection(Protocol):
 
 @dataclass(frozen=True)
 class LargestNCF:
-    """The largest raw NCF value of the balanced network, as published."""
+    """The largest raw NCF value of the balanced network; as published with candidates that are the NCF's maxima."""
 
     def choose(
         self,
