@@ -13,8 +13,8 @@ from gfsim import NeuronPursuitRegressor
 from gfsim.models.activation import HomogeneousActivation
 from gfsim.ncf import path
 from gfsim.ncf.path import Branches, PathNCF, climb
+from gfsim.pursuit import candidates, preparation
 from gfsim.pursuit import null as null_module
-from gfsim.pursuit import preparation
 from gfsim.pursuit import problem as problem_module
 from gfsim.pursuit.candidates import Paths
 from gfsim.pursuit.fit import LBFGS, Automatic
@@ -196,7 +196,9 @@ def test_a_fit_holds_the_table_once_more_and_little_else(monkeypatch: pytest.Mon
         monkeypatch.setattr(place, "CHUNK_ENTRIES", entries)
     monkeypatch.setattr(path, "BLOCK_ENTRIES", entries)
     monkeypatch.setattr(preparation, "MERGE_ENTRIES", 1_000_000)  # as for tables of more than that by default
-    monkeypatch.setattr(path, "SCREEN_SAMPLES", 500)
+    for place in (path, candidates):
+        monkeypatch.setattr(place, "SCREEN_SAMPLES", 500)
+    monkeypatch.setattr(candidates, "ASCENT_ENTRIES", entries // 8)
     rng = np.random.default_rng(5)
     n, d, neurons = 20_000, 160, 12
     X = rng.normal(size=(n, d))
