@@ -58,6 +58,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     """An :class:`UnknownName` that lists what exists and points at the nearest spelling."""
     options = sorted(known)
     spelled = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.4)
     hint = f" Did you mean {spelled[near[0]]!r}?" if near else ""
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}.")

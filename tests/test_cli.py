@@ -619,7 +619,7 @@ def test_csv_columns_become_arrays(tmp_path: Path) -> None:
         ("z\n1\n", InvalidInput, "no column besides the target"),
         ("a,z\n", InvalidInput, "no data rows"),
         ("", InvalidInput, "is empty"),
-        ('a,z\n"1,2\n', InvalidInput, "not well-formed CSV"),
+        ('a,z\n"1,2\n', InvalidInput, "not well-formed CSV.*; quote cells"),
     ],
 )
 def test_bad_tables_name_the_place(tmp_path: Path, text: str, error: type[GfsimError], message: str) -> None:

@@ -328,7 +328,9 @@ def test_predict_refuses_in_one_line(capsys: pytest.CaptureFixture[str], table: 
     assert (code, out) == (2, "")
     assert "name a directory that gfsim pursue has written" in err
     (tmp_path / "model.npz").write_bytes(b"no zip")
-    assert "holds no model" in predict(capsys, tmp_path, table)[2]
+    refusal = predict(capsys, tmp_path, table)[2]
+    assert "holds no model" in refusal
+    assert "; name a folder" in refusal
     run(capsys, table, "--target", "y", "--drop", "id", "--out", tmp_path / "m", "--max-neurons", 1)
     code, _, err = predict(capsys, tmp_path / "m", write(tmp_path / "n.csv", {"a": [1.0], "c": [2.0]}))
     assert code == 2

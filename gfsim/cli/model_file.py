@@ -70,4 +70,7 @@ def load(folder: Path) -> SavedModel:
     except InvalidInput:
         raise
     except Exception as exc:  # zip and key errors alike mean that this is no whole model
-        raise InvalidInput(f"{path} holds no model of gfsim pursue ({type(exc).__name__}: {exc})") from exc
+        what = str(exc).split(". ")[0]  # numpy goes on to advise loading pickles
+        raise InvalidInput(
+            f"{path} holds no model of gfsim pursue ({type(exc).__name__}: {what}); name a folder that it has written"
+        ) from exc

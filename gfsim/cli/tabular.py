@@ -114,7 +114,9 @@ def _rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as exc:
-        raise InvalidInput(f"{path} is not well-formed CSV: {exc}") from None
+        raise InvalidInput(
+            f"{path} is not well-formed CSV: {exc}; quote cells that hold quotes, delimiters or line ends"
+        ) from None
 
 
 def _header(path: Path, rows: list[tuple[int, list[str]]], delimiter: str) -> list[str]:
