@@ -489,9 +489,10 @@ def _sizes(ax: Any, done: Trained) -> None:
         mark = "osD"[(layer - 1) % 3]
         ax.plot(x, y, mark, color=f"C{layer - 1}", ms=4.5, mfc="none", mew=1.2, label=f"layer {layer}")
     ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", zorder=0)
+    at_end = done.saddle == len(done.flow.w) - 1
     ax.set(
         xlabel="before the escape (a)",
-        ylabel="at the saddle (b)",
+        ylabel="at the end of the run (b)" if at_end else "at the saddle (b)",
         title="Neurons: relative size",
         xlim=(-0.04, 1.06),
         ylim=(-0.04, 1.06),

@@ -92,12 +92,12 @@ FIGURES: tuple[Entry, ...] = (
         f"{BEYOND}, Figure 11",
     ),
     Entry(
-        "two_layer_gelu", "paper_repro.two_layer_gelu", "Two-layer GELU net to its first saddle", f"{BEYOND}, Figure 12"
+        "two_layer_gelu", "paper_repro.two_layer_gelu", "Two-layer GELU net out of the origin", f"{BEYOND}, Figure 12"
     ),
     Entry(
         "three_layer_gelu",
         "paper_repro.three_layer_gelu",
-        "Three-layer GELU net to its first saddle",
+        "Three-layer GELU net out of the origin",
         f"{BEYOND}, Figure 13",
     ),
     Entry(
