@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.pursuit import page, results
 from benchmarks.pursuit.cells import Cell, Store, measure
-from benchmarks.pursuit.claims import claims
+from benchmarks.pursuit.claims import Claim, claims
 from benchmarks.pursuit.fixed_width import Data, adam, descent, methods
 from benchmarks.pursuit.losses import losses
 from benchmarks.pursuit.method import Clock, Fitted, error_of
 from benchmarks.pursuit.registry import all_methods
+from benchmarks.pursuit.results import Results
 from benchmarks.pursuit.run import Plan, main
 from benchmarks.pursuit.summary import duel, entries, standing, wilson
 from benchmarks.pursuit.tasks import Draw, Task, all_tasks
@@ -99,6 +100,25 @@ def test_a_method_that_fails_is_a_result(tmp_path: Path) -> None:
     assert replace(read, error=0.0, cpu=0.0, wall=0.0) == replace(failed, error=0.0, cpu=0.0, wall=0.0)
     found = entries([failed, replace(cell("teacher-relu-5", "broken", 1), solved=True)])["teacher-relu-5", "broken"]
     assert (found.solved, found.tried, found.errors.size) == (1, 2, 1)
+
+
+def test_gromo_is_timed_until_its_own_error_is_reached(tmp_path: Path) -> None:
+    ours = replace(cell("teacher-relu-5", "np", 0, 1e-9, 4.0), progress=((0.5, 0.3), (1.0, 0.05), (4.0, 1e-9)))
+    store = Store(tmp_path)
+    store.write(ours)
+    assert store.read() == [ours]
+    theirs = cell("teacher-relu-5", "gromo-tiny", 0, 0.1, 30.0)
+
+    def claim(*cells: Cell) -> Claim:
+        return next(c for c in claims(Results(cells, {})) if c.text.startswith("gromo"))
+
+    assert claim(ours).holds is None
+    assert (claim(ours, theirs).holds, claim(ours, theirs).measured.split(";")[0]) == (
+        True,
+        "median factors (seeds) 30 (1)",
+    )
+    assert claim(ours, replace(theirs, error=1e-9)).holds is False  # 30 s over 4 s
+    assert claim(ours, replace(theirs, error=1e-10)).holds is False
 
 
 def test_errors_are_measured_in_the_targets_own_units() -> None:

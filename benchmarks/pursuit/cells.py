@@ -6,6 +6,7 @@ import json
 import math
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ class Cell:
     cpu : float
         CPU seconds of the fit.
     note : str
+    progress : sequence of (float, float)
+        (CPU seconds, error on held-out rows) along a growth.
     """
 
     task: str
@@ -45,6 +48,7 @@ class Cell:
     cpu: float = float("nan")
     wall: float = float("nan")
     note: str = ""
+    progress: Sequence[tuple[float, float]] = ()
 
     @property
     def name(self) -> str:
@@ -68,8 +72,9 @@ def measure(task: Task, method: Method, seed: int, limit: float) -> Cell:
         return Cell(task.name, method.name, seed, "failed", cpu=clock.spent(), note=note)
     goal = None if math.isnan(task.goal) else bool(error < task.goal)
     return Cell(
-        task.name, method.name, seed, "fitted", error, goal, fitted.neurons, fitted.parameters, cpu, wall, fitted.note
-    )
+        task.name, method.name, seed, "fitted", error, goal, fitted.neurons, fitted.parameters, cpu, wall, fitted.note,
+        fitted.progress,
+    )  # fmt: skip
 
 
 class Store:
@@ -97,7 +102,8 @@ class Store:
 
 def plain(cell: Cell) -> dict[str, Any]:
     """For strict JSON, which has no NaN and no infinity; five digits are enough."""
-    return {key: _short(value) if isinstance(value, float) else value for key, value in asdict(cell).items()}
+    out = {key: _short(value) if isinstance(value, float) else value for key, value in asdict(cell).items()}
+    return out | {"progress": [[_short(number) for number in pair] for pair in cell.progress]}
 
 
 def _short(value: float) -> float | str:
@@ -108,4 +114,5 @@ def cell_of(record: dict[str, Any]) -> Cell:
     fields: dict[str, Any] = {
         key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in record.items()
     }
+    fields["progress"] = tuple((float(cpu), float(error)) for cpu, error in fields.get("progress", ()))
     return Cell(**fields)

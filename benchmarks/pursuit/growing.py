@@ -39,6 +39,13 @@ class Pursuit:
 
     def fit(self, task: Task, draw: Draw, seed: int, clock: Clock) -> Fitted:
         kind = NeuronPursuitClassifier if task.classes else NeuronPursuitRegressor
+        progress: list[tuple[float, float]] = []
+
+        def look(row: object, *_: object) -> bool:
+            if isinstance(row, Mapping):  # paper mode shows a step of its record, which has no held-out rows
+                progress.append((clock.spent(), float(row["validation"])))
+            return not clock.over()
+
         given: dict[str, Any] = {
             "hidden_layers": task.hidden_layers,
             "activation": "leaky",
@@ -48,11 +55,11 @@ class Pursuit:
             "standardise": task.bias,  # a shift of the data could not be undone without biases
             "max_neurons": task.neurons,
             "random_state": seed,
-            "callback": lambda *_: not clock.over(),
+            "callback": look,
         }
         model = kind(**(given | dict(self.parameters))).fit(draw.X, draw.y)
         stop = f"stopped by {model.stop_} after {len(model.history_)} additions"
-        return Fitted(model.predict, model.n_neurons_, model.network_.n_params, stop)
+        return Fitted(model.predict, model.n_neurons_, model.network_.n_params, stop, tuple(progress))
 
 
 def variants() -> list[Pursuit]:

@@ -44,12 +44,15 @@ class Fitted:
         Numbers that were fitted.
     note : str
         What the method chose, and whether its time ran out.
+    progress : tuple of (float, float)
+        (CPU seconds, error on held-out rows) along a growth.
     """
 
     predict: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     neurons: int
     parameters: int
     note: str = ""
+    progress: tuple[tuple[float, float], ...] = ()
 
 
 class Method(Protocol):
