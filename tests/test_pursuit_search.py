@@ -94,7 +94,7 @@ def test_what_is_climbed_is_what_is_predicted(risk: str, K: int, intercept: bool
     for c in found:
         branches = dict(chains(RELU2, c.n_neurons))[c.links]
         ncf = PathNCF(kept.hidden[c.first - 1], deltas[c.last + 1], branches)
-        value, turn = judge.along(ncf, c.last, c.b, slice(None)).value_and_turn(c.a[None])
+        value, turn = judge.along(ncf, c.last, c.b).value_and_turn(c.a[None])
         assert value[0] ** 2 / 2 == pytest.approx(c.predicted, rel=1e-6)
         assert turn.shape == (1, len(c.a))
 
@@ -158,3 +158,17 @@ def test_growth_goes_back_once_and_looks_more_widely(monkeypatch: pytest.MonkeyP
     # without validation data there is no best network to go back to
     grown = grow(train, GrowthConfig(rules=default_rules(6, 6, 0)), rng=np.random.default_rng(0))
     assert [row["neurons"] for row in grown.history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_many_samples_are_not_climbed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = parity(60, 5, 0)
+    net = Network.empty(5, 1, 2, SQUARE, np.zeros(1))
+    kept = net.run(task.X)
+
+    def best(paths: Paths) -> float:
+        return paths.propose(task, net, kept, task.pull(kept.output), np.random.default_rng(0))[0].predicted
+
+    plain = best(Paths(ascents=0))
+    assert best(Paths()) > plain
+    monkeypatch.setattr("gfsim.pursuit.candidates.SCREEN_SAMPLES", 59)
+    assert best(Paths()) == plain

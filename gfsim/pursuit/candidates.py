@@ -121,7 +121,8 @@ class Paths:
         Distinct directions kept of each path.
     ascents : int
         Random starts a dimension of the ascent on the predicted decrease, beside the NCF's maxima
-        (:mod:`gfsim.ncf.decrease`); 0: no such ascent, the NCF's maxima are proposed as they are.
+        (:mod:`gfsim.ncf.decrease`); 0: no such ascent, the NCF's maxima are proposed as they are.  So they are with
+        more than :data:`gfsim.ncf.path.SCREEN_SAMPLES` samples, among which a single one weighs little.
     """
 
     starts: int = 64
@@ -144,7 +145,7 @@ class Paths:
             for links, branches in chains(net.activation, last - first + 1):
                 ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
                 A, B = self.directions(ncf, net, first, rng)
-                if self.ascents and len(A):
+                if self.ascents and len(A) and ncf.n_samples <= SCREEN_SAMPLES:
                     A, B = self._ascended(judge, ncf, last, A, B, rng)
                 found += [judge(first, last, links, branches, a, b, ncf) for a, b in zip(A, B, strict=True)]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
@@ -171,15 +172,14 @@ class Paths:
         The random starts are dealt out to the different b, and are fewer with many samples.
         """
         n, d_in = ncf.inputs.shape
-        rows = slice(None) if n <= SCREEN_SAMPLES else np.sort(rng.choice(n, SCREEN_SAMPLES, replace=False))
         several = B.shape[1] > 1
-        random = min(self.ascents * d_in, ASCENT_ENTRIES // min(n, SCREEN_SAMPLES)) if d_in > 1 else 0
+        random = min(self.ascents * d_in, ASCENT_ENTRIES // n) if d_in > 1 else 0
         groups = [(A[[j]], b) for j, b in enumerate(B)] if several else [(A, B[0])]
         ends: list[tuple[float, np.ndarray, np.ndarray]] = []
         for known, b in groups:
             starts = rng.normal(size=(random // len(groups), d_in))
             starts = np.concatenate([known, starts / np.linalg.norm(starts, axis=1, keepdims=True)])
-            decrease = judge.along(ncf, last, b, rows)
+            decrease = judge.along(ncf, last, b)
             # most starts soon merge or fall behind: the best few alone go all the way
             best, value = ascend(decrease, starts, iterations=20)
             best, value = ascend(decrease, best[_distinct(best, value, 4 * self.keep)], iterations=60)
@@ -246,10 +246,13 @@ class Judge:
     def at(cls, problem: Problem, net: Network, kept: Kept, pull: np.ndarray) -> Judge:
         if not net.intercept.size:
             return cls(problem, net, kept, pull, np.zeros((0, 0)))
-        n, K = kept.output.shape
-        bend = problem.risk.bend(kept.output, np.broadcast_to(np.eye(K), (n, K, K)))
+        K = net.n_outputs
+        curvature = np.zeros((K, K))
+        for part in problem.chunks(K * K):
+            q, v = kept.output[part], problem.weights[part]
+            bend = problem.risk.bend(q, np.broadcast_to(np.eye(K), (len(q), K, K)))
+            curvature += np.einsum("n,nkm->km", v, bend)
         # the softmax does not bend along equal changes of all outputs: rounding must not be inverted there
-        curvature = np.einsum("n,nkm->km", problem.weights, bend)
         return cls(problem, net, kept, pull, np.linalg.pinv(curvature, rcond=1e-10, hermitian=True))
 
     def __call__(
@@ -278,16 +281,16 @@ class Judge:
         share = predicted / _removable(self.problem, self.pull)
         return Candidate(first, last, links, a, b, value, rises / bends, predicted, share, shift)
 
-    def along(self, ncf: PathNCF, last: int, b: np.ndarray, rows: slice | np.ndarray) -> PathDecrease:
-        """The predicted decrease of one path with outgoing weights b as a function of a, on some of the rows."""
+    def along(self, ncf: PathNCF, last: int, b: np.ndarray) -> PathDecrease:
+        """The predicted decrease of one path with outgoing weights b as a function of a."""
         effect = self.net.lift(self.kept, last + 1, np.broadcast_to(b, (self.problem.n_samples, len(b))))
         bent = self._bent(effect)
         root = _root(self.answer)
         return PathDecrease(
-            ncf.inputs[rows],
-            (effect * self.pull).sum(axis=1)[rows],
-            (effect * bent).sum(axis=1)[rows],
-            (bent[:, : len(root)] @ root)[rows],
+            ncf.inputs,
+            (effect * self.pull).sum(axis=1),
+            (effect * bent).sum(axis=1),
+            bent[:, : len(root)] @ root,
             ncf.branches,
         )
 
