@@ -42,6 +42,14 @@ def claims(found: Results) -> list[Claim]:
         _gromo(found, groups["core"]),
         _real(table, groups["real"]),
         _better(duel(found.cells, groups["core"], "np", "np-no-paths"), "paths: more is solved with them"),
+        _better(
+            duel(found.cells, [*groups["core"], *groups["d30"]], "np", "np-no-ascent"),
+            "the ascent on the predicted decrease: more is solved with it",
+        ),
+        _better(
+            duel(found.cells, [*groups["core"], *groups["d30"]], "np", "np-no-retreat"),
+            "the way back to the best network: more is solved with it",
+        ),
         _better(duel(found.cells, groups["core"], "np", "np-no-trials"), "trials: more is solved with them"),
         _better(
             duel(found.cells, groups["core"], "np-no-trials", "np-random-no-trials"),

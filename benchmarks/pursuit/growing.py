@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.pursuit.method import Clock, Fitted
 from benchmarks.pursuit.tasks import Draw, Task
-from gfsim.pursuit.candidates import RandomDirections
+from gfsim.pursuit.candidates import Paths, RandomDirections
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
 from gfsim.pursuit.minimise import Descent
 
@@ -70,6 +70,12 @@ def variants() -> list[Pursuit]:
         Pursuit("np", "Neuron Pursuit, default mode"),
         Pursuit("np-random", "random directions in place of the NCF's", {"candidates": "random"}),
         Pursuit("np-no-paths", "single neurons only, no paths", {"candidates": "neurons"}),
+        Pursuit(
+            "np-no-ascent",
+            "the NCF's own maxima, no ascent on the predicted decrease",
+            {"candidates": Paths(ascents=0)},
+        ),
+        Pursuit("np-no-retreat", "no way back to the best network", {"settings": {"retreat": None}}),
         Pursuit("np-no-trials", "no trials: the largest predicted decrease enters", {"selection": "decrease"}),
         Pursuit(
             "np-random-no-trials",

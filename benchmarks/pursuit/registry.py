@@ -19,7 +19,15 @@ def all_methods() -> dict[str, Method]:
     return {method.name: method for method in found}
 
 
-ABLATIONS = ("np-random", "np-no-paths", "np-no-trials", "np-random-no-trials", "np-no-paths-no-trials")
+ABLATIONS = (
+    "np-random",
+    "np-no-paths",
+    "np-no-ascent",
+    "np-no-retreat",
+    "np-no-trials",
+    "np-random-no-trials",
+    "np-no-paths-no-trials",
+)
 """Neuron Pursuit with a part taken away."""
 
 SLOW = ("np-paper", "gd", "adam", "lm", "gromo-tiny", "gromo-gradmax")
