@@ -14,7 +14,7 @@ import numpy as np
 
 from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import RowField, clamped, rms, some
+from gfsim.flow.rows import RowField, at_rows, clamped, rms
 from gfsim.flow.runge_kutta import OVERFLOW_SHRINK
 
 DAMPING = 2.0 / 13.0
@@ -190,7 +190,7 @@ class Hermite:
         self.start, self.h, self.ends, self.linear = start, h, (w0, v0, w1, v1), linear
 
     def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
-        at = some(rows, len(self.h))
+        at = at_rows(rows, len(self.h))
         w0, v0, w1, v1 = (taken(end[at], part)[:, None] for end in self.ends)
         h = self.h[at][:, None, None]
         x = (s[:, :, None] - self.start[at][:, None, None]) / h

@@ -19,7 +19,7 @@ import numpy as np
 from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import OneNumber, RowField, clamped, rms, some
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -234,7 +234,7 @@ class NDF:
         for m in range(NEWTON_STEPS):
             if not len(index):
                 break
-            at = some(index, len(d))
+            at = at_rows(index, len(d))
             f = self.rows.velocity(guess[at] + d[at])
             self.counts["velocity"][at] += 1
             iterations[at] += 1
@@ -385,7 +385,7 @@ class _Interpolant:
         self.of, self.D, self.end, self.h, self.order = of, D, end, h, order
 
     def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
-        at = some(rows, len(self.D))
+        at = at_rows(rows, len(self.D))
         theta = (s - self.end[at][:, None]) / self.h[at][:, None]
         basis = _newton_basis(self.of.rows.xp, theta)
         basis = basis * self.of._table("inside")[self.order[at], 0][:, None, :]

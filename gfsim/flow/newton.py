@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from gfsim.arrays import Array
-from gfsim.flow.rows import RowField, inner, rms, some
+from gfsim.flow.rows import RowField, at_rows, inner, rms
 
 DENSE_UP_TO = 200
 """Weights up to which one trajectory forms H; with more, or in a batch, its stiff directions are cheaper."""
@@ -96,7 +96,7 @@ class _ClockTerm:
             self.v, self.g, self.sv, self.strength = 0.0 * w, 0.0 * w, 0.0 * w, 0.0 * self.rho
 
     def update(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> None:
-        at = some(index, len(self.c))
+        at = at_rows(index, len(self.c))
         self.c[at] = c
         if self.physical:
             return
@@ -106,7 +106,7 @@ class _ClockTerm:
 
     def solved(self, index: Array, sv: Array) -> None:
         """Take in ``sv`` = M^-1 v of the rows ``index``: (m, P)."""
-        at = some(index, len(self.c))
+        at = at_rows(index, len(self.c))
         c = self.c[at]
         self.sv[at], self.strength[at] = sv, c / (1.0 - c * inner(self.g[at], sv))
 
@@ -114,7 +114,7 @@ class _ClockTerm:
         """x of (M - c v g') x = b from x = M^-1 b."""
         if self.physical:
             return x
-        at = some(index, len(self.c))
+        at = at_rows(index, len(self.c))
         share = self.strength[at] * inner(self.g[at], x)
         return x + share[:, None] * self.sv[at]
 
@@ -349,7 +349,7 @@ class KrylovNewton:
 
     def _deflated(self, index: Array, b: Array) -> Array:
         """(I + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
-        at = some(index, len(self.a))
+        at = at_rows(index, len(self.a))
         a = self.a[at][:, None]
         rest = 1.0 + 0.5 * a * self.last[at][:, None]
         if self.Q.shape[1] == 0:

@@ -85,7 +85,7 @@ class RowField:
         return self.xp.as_tensor(values, device=like.device)
 
 
-def some(index: Array, count: int) -> Array | slice:
+def at_rows(index: Array, count: int) -> Array | slice:
     """The rows ``index`` of ``count`` as a subscript: all of them in order are a slice, which copies nothing."""
     return slice(None) if len(index) == count else index
 

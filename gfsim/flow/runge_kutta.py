@@ -12,7 +12,7 @@ import numpy as np
 
 from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import OneNumber, RowField, clamped, rms, some
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
 from gfsim.flow.tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
@@ -150,7 +150,7 @@ class _Interpolant:
 
     def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
         t = self.of.tableau
-        at = some(rows, len(self.w0))
+        at = at_rows(rows, len(self.w0))
         h = self.h[at][:, None]
         x = ((s - self.start[at][:, None]) / h)[:, :, None]
         w0 = taken(self.w0[at], part)[:, None]
