@@ -148,6 +148,18 @@ def test_never_much_worse_than_the_better_part(problem, rtol):
     assert total(auto.counts) <= 1.3 * min(cheap) + OVERHEAD
 
 
+@pytest.mark.parametrize("delta", [1e-4, 1e-6, 1e-8])
+def test_a_stiff_start_is_left_at_once(delta):
+    """The first explicit step near a saddle is far beyond the stability limit: nothing of it stays."""
+    f, w0, options = near(delta)
+    event = norm_level(1.5 * float(np.linalg.norm(w0[square_saddle().index_z])), square_saddle().index_z, name="w_z")
+    options = options | {"events": [event], "rtol": 1e-5}
+    auto, ndf = (simulate(f, w0, method=method, **options) for method in ("auto", "ndf"))
+    assert [phase.method for phase in auto.phases] == ["ndf"]
+    np.testing.assert_array_equal(auto.final, ndf.final)
+    assert total(auto.counts) <= total(ndf.counts) + STIFF_WORK
+
+
 def test_kinks_take_the_third_order_pair():
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(12, 2)), rng.normal(size=12)

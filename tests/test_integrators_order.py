@@ -72,6 +72,20 @@ def test_order_of_the_step(name, problem):
     assert slope(COUNTS[name], errors) == pytest.approx(ORDERS[name], abs=0.15)
 
 
+@pytest.mark.parametrize("name", [*ORDERS, "ndf"])
+def test_an_interpolant_gives_the_part_that_is_asked_for(name):
+    field, w = FIELDS["gradient"]
+    (*_, (_, attempt)) = forced_run(name, field, w, 8)
+    inside = attempt.start[:, None] + (attempt.end - attempt.start)[:, None] * np.array([0.0, 0.3, 1.0])
+    whole = attempt.at(np.arange(2), inside)
+    assert whole.shape == (2, 3, 2)
+    np.testing.assert_allclose(whole[:, 2], attempt.w_end, rtol=1e-12)
+    for rows in ([0, 1], [1]):
+        for part in ([1], [1, 0]):
+            found = attempt.at(np.array(rows), inside[rows], np.array(part))
+            np.testing.assert_allclose(found, whole[rows][..., part], rtol=1e-13)
+
+
 BETWEEN = {"euler": 1, "heun": 2, "rk4": 4, "bs3": 3, "dp5": 5, "dp8": 7, "rkc": 2}
 
 
