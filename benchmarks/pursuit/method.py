@@ -83,7 +83,7 @@ def held_out(task: Task, draw: Draw, seed: int) -> tuple[np.ndarray, np.ndarray]
     from gfsim.pursuit.preparation import split_rows
 
     groups = np.unique(draw.y, return_inverse=True)[1] if task.classes else None
-    split = split_rows(len(draw.X), 0.2, np.random.default_rng([7, seed]), groups)
+    split = split_rows(np.ones(len(draw.X), dtype=int), 0.2, np.random.default_rng([7, seed]), groups)
     return split.train, split.validation
 
 

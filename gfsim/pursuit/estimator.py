@@ -22,7 +22,7 @@ from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
-from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, merged, split_rows
+from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, merged, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
@@ -120,9 +120,9 @@ class _NeuronPursuit(BaseEstimator):
             train = full = _problem(data, scaling, risk)
             held = _problem(validation, scaling, risk)
         else:
-            split = split_rows(len(data.X), self._fraction(), rng, groups)
+            split = split_rows(counts(data.weights), self._fraction(), rng, groups)
             # training rows first: both parts are then views, and a million rows are not held twice
-            full = _problem(data, scaling, risk, np.concatenate([split.train, split.validation]))
+            full = _problem(data, scaling, risk, split)
             train, held = full, None
             if len(split.validation):
                 train = full.rows(slice(0, len(split.train)))
@@ -482,15 +482,16 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
         return self.classes_[(score > 0).astype(int) if score.ndim == 1 else score.argmax(axis=1)]
 
 
-def _problem(data: _Data, scaling: Scaling, risk: str, order: np.ndarray | None = None) -> Problem:
-    """Scaled data, with the rows in the given order if there is one."""
+def _problem(data: _Data, scaling: Scaling, risk: str, split: Split | None = None) -> Problem:
+    """Scaled data, with the training rows first if there is a split."""
     weights = data.weights / data.weights.sum()
     # weights count copies; where they are no counts (all below one) each row still is a sample
     size = max(float(data.weights.sum()), 1.0 / float(weights @ weights))
     Y = scaling.targets(data.Y)
-    if order is not None:
-        Y, weights = Y[order], weights[order]
-    return Problem(scaling.inputs(data.X, order), Y, weights, make_risk(risk), size=size)
+    if split is None:
+        return Problem(scaling.inputs(data.X), Y, weights, make_risk(risk), size=size)
+    order = split.order
+    return Problem(scaling.inputs(data.X, order), Y[order], weights[order] * split.shares, make_risk(risk), size=size)
 
 
 def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:

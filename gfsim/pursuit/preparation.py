@@ -109,8 +109,7 @@ def merged(X: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
     """Rows without weight dropped, rows that coincide replaced by one with the sum of their weights.
 
     The result is sorted: neither the order of the samples nor the difference between a weight 2 and two
-    copies can change a fit, and no copy of a training row ends up among the validation rows.  Tables of
-    more than :data:`MERGE_ENTRIES` entries keep their rows and their order.
+    copies can change a fit.  Tables of more than :data:`MERGE_ENTRIES` entries keep their rows and their order.
     """
     live = weights > 0
     if not live.all():
@@ -125,18 +124,52 @@ def merged(X: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers for training and validation; ``validation`` is empty when there are too few samples."""
+    """Row numbers for training and validation; ``validation`` is empty when there are too few samples.
+
+    Attributes
+    ----------
+    train, validation : (m,), (k,)
+        A row that stands for several copies may be in both.
+    shares : (m + k,)
+        The part of each row's weight that is there.
+    """
 
     train: np.ndarray = field(repr=False)
     validation: np.ndarray = field(repr=False)
+    shares: np.ndarray = field(repr=False)
+
+    @property
+    def order(self) -> np.ndarray:
+        """Training rows, then validation rows."""
+        return np.concatenate([self.train, self.validation])
 
 
-def split_rows(n: int, fraction: float, rng: np.random.Generator, groups: np.ndarray | None = None) -> Split:
-    """A random split; with ``groups`` (n,) each group (class) is split in the same proportion."""
-    if n * fraction < LEAST_VALIDATION:
-        return Split(np.arange(n), np.zeros(0, dtype=int))
-    parts = [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    # of a class with one sample that sample trains
-    held = [rng.permutation(part)[: min(round(fraction * len(part)), len(part) - 1)] for part in parts]
-    validation = np.sort(np.concatenate(held))
-    return Split(np.setdiff1d(np.arange(n), validation), validation)
+def counts(weights: np.ndarray) -> np.ndarray:
+    """How many samples each row (n,) stands for, where all weights are whole numbers; else one each."""
+    whole = weights == np.round(weights)
+    return weights.astype(np.int64) if whole.all() and weights.max() < 1e9 else np.ones(len(weights), dtype=np.int64)
+
+
+def split_rows(
+    copies: np.ndarray, fraction: float, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> Split:
+    """A random split of rows that stand for ``copies`` (n,) samples each; with ``groups`` (n,) each group (class) is
+    split in the same proportion.
+
+    Samples are dealt out, not rows: where inputs take few values, rows are many copies of one sample, and validation
+    rows with inputs of their own would ask for something else than the table holds.
+    """
+    n = len(copies)
+    if copies.sum() * fraction < LEAST_VALIDATION:
+        return Split(np.arange(n), np.zeros(0, dtype=int), np.ones(n))
+    held = np.zeros(n, dtype=np.int64)
+    for part in [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]:
+        total = int(copies[part].sum())
+        chosen = min(round(fraction * total), total - 1)  # of a class with one sample that sample trains
+        if total == len(part):
+            held[rng.permutation(part)[:chosen]] = 1
+        else:
+            held[part] = rng.multivariate_hypergeometric(copies[part], chosen, method="marginals")
+    train, validation = np.flatnonzero(held < copies), np.flatnonzero(held)
+    part_held = held / copies
+    return Split(train, validation, np.concatenate([1.0 - part_held[train], part_held[validation]]))
