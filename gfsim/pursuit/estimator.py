@@ -17,10 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from gfsim.errors import InvalidInput, unknown_name
 from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.algorithm import PursuitResult, pursue
+from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
-from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, Growth, GrowthConfig, grow_over_l2
+from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, merged, split_rows
 from gfsim.pursuit.problem import Problem
@@ -495,15 +496,18 @@ def _problem(data: _Data, scaling: Scaling, risk: str, split: Split | None = Non
 
 
 def _refitted(net: Network, problem: Problem, fitter: Fitter, goal: float) -> Network:
-    """``net`` fitted to all samples; runs that their budget cut short are continued while they pay."""
-    loss = problem.loss(net)
+    """``net`` fitted to all samples; runs that their budget cut short are continued while they pay.
+
+    A fit that ends in cancellation is not taken.
+    """
+    before, loss = net, problem.loss(net)
     for _ in range(REFIT_RUNS):
         fit = fitter.run(problem, net, goal=goal)
         paid = fit.reason == "budget" and fit.loss < (1 - 1e-3) * loss
         net, loss = fit.net, fit.loss
         if not paid:
             break
-    return net.balanced()
+    return (net if cancellation(problem, net) <= MOST_CANCELLATION else before).balanced()
 
 
 def _both(X_val: Any, y_val: Any) -> bool:

@@ -24,6 +24,7 @@ import numpy as np
 from gfsim.arrays import whole_number
 from gfsim.errors import InvalidInput, NotHomogeneous
 from gfsim.models.activation import Activation, HomogeneousActivation, make_activation
+from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidate, Candidates, Paths
 from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
@@ -38,6 +39,9 @@ Callback = Callable[[dict[str, Any], Network], object]
 
 EXPLAINED = 1e-6
 """A validation loss below this part of a constant's counts as no noise."""
+
+MOST_CANCELLATION = 1e6
+"""A network whose terms are larger than their sum by more than this fits the samples and nothing else."""
 
 L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 """Penalties that validation data choose from."""
@@ -233,6 +237,8 @@ def _thinned(found: Growth, problem: Problem, validation: Problem | None, config
     def good(net: Network, loss: float) -> bool:
         if found.solved and loss - problem.penalty(net) > found.loss_goal:
             return False
+        if cancellation(problem, net) > MOST_CANCELLATION:
+            return False
         return validation is None or validation.data_loss(net) <= max(found.validation, 10.0 * found.loss_goal)
 
     net = config.thin.apply(problem, found.net, fitter=make_fitter(config.fitter), good=good, goal=found.loss_goal)
@@ -408,7 +414,8 @@ class _Grower:
 
         Beyond chance: by more than ``caution`` standard errors of the difference over the validation samples.  A
         larger network that is better by luck only would be preferred otherwise, and patience never end.  Every way
-        back is one more look at the same samples, and asks for as much again.
+        back is one more look at the same samples, and asks for as much again.  A network that fits by cancellation is
+        never the best.
         """
         if self.validation is None:
             return float("nan")
@@ -416,7 +423,8 @@ class _Grower:
         losses = self.validation.sample_losses(net)
         difference = losses - self.best_losses
         caution = self.config.caution * (1 + self.retreats)
-        if float(v @ difference) < -caution * self.validation.standard_error(difference):
+        better = float(v @ difference) < -caution * self.validation.standard_error(difference)
+        if better and cancellation(self.problem, net) <= MOST_CANCELLATION:
             self.best, self.best_losses, self.waited, self.retreated = net, losses, 0, False
         else:
             self.waited += 1
