@@ -25,6 +25,9 @@ from gfsim.pursuit.problem import Problem
 ASCENT_ENTRIES = 2_000_000
 """Most random starts x samples of an ascent."""
 
+ASCENT_WORK = 20_000_000
+"""Most random starts x samples x inputs: a step of all starts is then a tenth of a second."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -173,7 +176,8 @@ class Paths:
         """
         n, d_in = ncf.inputs.shape
         several = B.shape[1] > 1
-        random = min(self.ascents * d_in, ASCENT_ENTRIES // n) if d_in > 1 else 0
+        most = min(self.ascents * d_in, ASCENT_ENTRIES // n, ASCENT_WORK // (n * d_in))
+        random = most if d_in > 1 else 0
         groups = [(A[[j]], b) for j, b in enumerate(B)] if several else [(A, B[0])]
         ends: list[tuple[float, np.ndarray, np.ndarray]] = []
         for known, b in groups:
