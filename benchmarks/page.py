@@ -20,7 +20,13 @@ def main() -> int:
     if len(sys.argv) != 3:
         print("usage: python -m benchmarks.page RESULTS.json FOLDER", file=sys.stderr)
         return 2
-    results = load(Path(sys.argv[1]))
+    try:
+        results = load(Path(sys.argv[1]))
+    except (OSError, ValueError) as exc:
+        print(
+            f"benchmarks: {sys.argv[1]} holds no results ({exc}); python -m benchmarks.run writes them", file=sys.stderr
+        )
+        return 2
     folder = OutputDirectory(sys.argv[2])
     files = {
         "benchmarks.png": rendered(lambda f: overview(results).savefig(f, format="png", dpi=150)),

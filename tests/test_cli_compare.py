@@ -312,3 +312,6 @@ def test_a_small_benchmark_runs_from_end_to_end(
     monkeypatch.setattr(sys, "argv", ["page", str(tmp_path / "results.json"), str(tmp_path / "docs")])
     assert page.main() == 0
     assert (tmp_path / "docs" / "benchmarks.md").read_text().startswith("# Benchmarks")
+    monkeypatch.setattr(sys, "argv", ["page", str(tmp_path / "nosuch.json"), str(tmp_path / "docs")])
+    assert page.main() == 2
+    assert "nosuch.json holds no results" in capsys.readouterr().err

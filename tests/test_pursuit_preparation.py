@@ -48,6 +48,9 @@ def test_weights_count_copies_only_if_they_are_whole() -> None:
     np.testing.assert_array_equal(counts(np.array([1.0, 3.0])), [1, 3])
     np.testing.assert_array_equal(counts(np.array([1.0, 2.5])), [1, 1])
     np.testing.assert_array_equal(counts(np.array([1e300, 1.0])), [1, 1])
+    many = counts(np.array([*np.full(100, 2e7), 4e7]))  # NumPy deals out less than a thousand million
+    split_rows(many, 0.2, np.random.default_rng(0))
+    assert (many == 1).all()
 
 
 def test_a_table_of_few_values_is_validated_on_what_it_holds() -> None:

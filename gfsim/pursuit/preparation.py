@@ -145,9 +145,12 @@ class Split:
 
 
 def counts(weights: np.ndarray) -> np.ndarray:
-    """How many samples each row (n,) stands for, where all weights are whole numbers; else one each."""
-    whole = weights == np.round(weights)
-    return weights.astype(np.int64) if whole.all() and weights.max() < 1e9 else np.ones(len(weights), dtype=np.int64)
+    """How many samples each row (n,) stands for, where all weights are whole numbers; else one each.
+
+    So it is where they add up to a thousand million or more, of which NumPy deals none.
+    """
+    whole = bool((weights == np.round(weights)).all()) and float(weights.sum()) < 1e9
+    return weights.astype(np.int64) if whole else np.ones(len(weights), dtype=np.int64)
 
 
 def split_rows(
