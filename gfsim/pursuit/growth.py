@@ -348,7 +348,7 @@ class _Grower:
             waited=self.waited,
             falls=[row["decrease"] / (row["loss"] + row["decrease"]) for row in self.history],
             predicted=predicted,
-            null=null if null is not None else lambda: float("nan"),
+            null=null if null is not None else lambda predicted: float("nan"),
         )
         for rule in self.config.rules:
             stop = rule(state)
@@ -471,11 +471,13 @@ class _Null:
     def __init__(self, grower: _Grower, kept: Kept) -> None:
         self.grower, self.kept, self.value = grower, kept, float("nan")
 
-    def __call__(self) -> float:
+    def __call__(self, predicted: float) -> float:
         g = self.grower
         if np.isnan(self.value):
             permutations = next((r.permutations for r in g.config.rules if isinstance(r, NoiseOnly)), 19)
-            self.value = noise_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
+            self.value = noise_null(
+                g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng, against=predicted
+            )
         return self.value
 
 

@@ -171,8 +171,8 @@ class Trials:
 
     per_path: int = 6
     steps: int = 50
-    glance: int = 8
-    finalists: int = 2
+    glance: int = 12
+    finalists: int = 3
     largest: float = 2e7
 
     def __post_init__(self) -> None:
