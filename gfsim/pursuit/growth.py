@@ -128,7 +128,8 @@ class Growth:
         Why growth stopped.
     loss, validation : float
         Of ``net``, without penalty; ``validation`` is NaN without validation data.
-    l2 : float
+    l2, grown_l2 : float
+        The penalty of ``net``, and that with which it grew; they differ where fitting on without one was better.
     solved : bool
         Whether the loss goal was reached.
     null_loss, loss_goal : float
@@ -142,9 +143,15 @@ class Growth:
     loss: float
     validation: float
     l2: float
+    grown_l2: float
     solved: bool
     null_loss: float
     loss_goal: float
+
+    @property
+    def explained(self) -> bool:
+        """Whether the network explains the validation data to :data:`EXPLAINED`: there is no noise."""
+        return self.validation <= EXPLAINED * self.null_loss
 
 
 def grow(
@@ -181,6 +188,7 @@ def grow_over_l2(
     config: GrowthConfig,
     grid: tuple[float, ...],
     *,
+    relax: bool,
     seed: int,
     validation: Problem | None,
     start: Network | None = None,
@@ -189,7 +197,7 @@ def grow_over_l2(
 ) -> Growth:
     """Grow once for each penalty of ``grid``; the best on validation data is returned.
 
-    A network grown with a penalty is also fitted on without it, and what validates better is kept: a
+    If ``relax``, a network grown with a penalty is also fitted on without it, and what validates better is kept: a
     penalty often finds the right neurons and then only holds their sizes back.  The search ends with
     the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
     Without validation data only the first penalty is used.
@@ -205,13 +213,13 @@ def grow_over_l2(
             callback=callback,
             verbose=verbose,
         )
-        if validation is not None and l2 > 0 and 0.0 in grid:
+        if validation is not None and l2 > 0 and relax:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
         if best is None or found.validation < best.validation:
             best = found
         if found.ending in ("callback", "interrupted"):
             break
-        if validation is not None and best.validation <= EXPLAINED * best.null_loss:
+        if best.explained:
             break
     if best is None:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
@@ -299,6 +307,7 @@ class _Grower:
             message,
             loss,
             validation,
+            self.problem.l2,
             self.problem.l2,
             loss <= self.goal,
             self.null_loss,
