@@ -126,12 +126,14 @@ class _NeuronPursuit(BaseEstimator):
         rng = _generator(self.random_state)
         several = whole_number(self.networks, "networks")
         relax = 0.0 in grid
+        growths: list[Growth] = []
+        nets: list[Network] = []
+        held: Problem | None
         if validation is not None:
             held = _problem(validation, scaling, risk)
-            growths = [self._grown(_problem(data, scaling, risk), held, config, grid, relax, rng, warm)]
-            nets = [growths[0].net]
+            growths.append(self._grown(_problem(data, scaling, risk), held, config, grid, relax, rng, warm))
+            nets.append(growths[0].net)
         else:
-            growths, nets = [], []
             while not growths or (len(growths) < several and _noisy(growths)):
                 split = split_rows(counts(data.weights), self._fraction(), rng, groups)
                 # training rows first: both parts are then views, and a million rows are not held twice
@@ -380,9 +382,9 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     refit : bool
         Fit the chosen network's weights on all samples at the end.
     networks : int
-        Where the first network leaves noise unexplained, grow so many, each with another random part of the samples held
-        out and with the penalty chosen for the first; their mean is the model, one network of as many blocks.  More
-        accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One where validation data are given.
+        Where the first network leaves noise unexplained, grow so many, each with another random part of the samples
+        held out and with the penalty chosen for the first; their mean is the model, one network of as many blocks.
+        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One if validation data are given.
     candidates : "paths", "neurons", "random" or an object of :mod:`gfsim.pursuit.candidates`
     selection : "trials", "decrease", "ncf" or an object of :mod:`gfsim.pursuit.selection`
     fitter : "auto", "lm", "lbfgs", "flow" or an object of :mod:`gfsim.pursuit.fit`
@@ -460,10 +462,9 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
 
     Parameters
     ----------
-    hidden_layers, activation, p, alpha, mode, max_neurons, l2, validation_fraction, patience, permutations, refit,
-    networks
+    hidden_layers, activation, p, alpha, mode, max_neurons, l2, validation_fraction, patience, permutations, refit
         As for :class:`NeuronPursuitRegressor`.
-    candidates, selection, fitter, standardise, bias, warm_start, random_state, progress, callback, settings
+    networks, candidates, selection, fitter, standardise, bias, warm_start, random_state, progress, callback, settings
         As there.
 
     Attributes

@@ -188,7 +188,7 @@ def grow_over_l2(
     config: GrowthConfig,
     grid: tuple[float, ...],
     *,
-    relax: bool,
+    relax: bool = True,
     seed: int,
     validation: Problem | None,
     start: Network | None = None,
@@ -357,7 +357,7 @@ class _Grower:
             waited=self.waited,
             falls=[row["decrease"] / (row["loss"] + row["decrease"]) for row in self.history],
             predicted=predicted,
-            null=null if null is not None else lambda predicted: float("nan"),
+            null=null if null is not None else _unknown,
         )
         for rule in self.config.rules:
             stop = rule(state)
@@ -488,6 +488,12 @@ class _Null:
                 g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng, against=predicted
             )
         return self.value
+
+
+def _unknown(predicted: float) -> float:
+    """What noise would give before there are candidates to compare with it."""
+    del predicted
+    return float("nan")
 
 
 def _line(row: dict[str, Any]) -> str:

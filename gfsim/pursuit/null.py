@@ -33,7 +33,7 @@ NULL_SAMPLES = 20_000
 """With more samples than this, and noise that is not fitted, the noise is that of a random part of this size."""
 
 
-LEAST_DRAWS, CLEAR = 5, 3.0
+LEAST_DRAWS, CLEAR = 7, 5.0
 """A comparison with the mean of the noise is clear when it is so many standard errors away, after so many draws."""
 
 
