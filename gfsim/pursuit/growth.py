@@ -46,8 +46,8 @@ MOST_CANCELLATION = 1e6
 L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 """Penalties that validation data choose from."""
 
-L2_GRID_CLASSES = (1e-5, 1e-4, 1e-3, 1e-2)
-"""The same for classes: separated ones have no minimum without a penalty."""
+L2_GRID_CLASSES = (1e-3, 1e-2, 3e-2, 1e-5)
+"""The same for classes, the likeliest first: separated ones have no minimum without a penalty."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +195,15 @@ def grow_over_l2(
     callback: Callback | None = None,
     verbose: bool = False,
 ) -> Growth:
-    """Grow once for each penalty of ``grid``; the best on validation data is returned.
+    """Grow once for each penalty of ``grid``; the one with the largest penalty among those that do best on validation
+    data, as far as chance allows to tell, is returned.
 
     If ``relax``, a network grown with a penalty is also fitted on without it, and what validates better is kept: a
     penalty often finds the right neurons and then only holds their sizes back.  The search ends with
     the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
     Without validation data only the first penalty is used.
     """
-    best: Growth | None = None
+    grown: list[Growth] = []
     for k, l2 in enumerate(grid if validation is not None else grid[:1]):
         found = grow(
             problem.with_l2(l2),
@@ -215,15 +216,27 @@ def grow_over_l2(
         )
         if validation is not None and l2 > 0 and relax:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
-        if best is None or found.validation < best.validation:
-            best = found
-        if found.ending in ("callback", "interrupted"):
+        grown.append(found)
+        if found.ending in ("callback", "interrupted") or found.explained:
             break
-        if best.explained:
-            break
-    if best is None:
+    if not grown:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
+    best = grown[0] if validation is None else _strongest_good(grown, validation, config.caution)
     return _thinned(best, problem.with_l2(best.l2), validation, config)
+
+
+def _strongest_good(grown: list[Growth], validation: Problem, caution: float) -> Growth:
+    """Of the growths whose validation loss exceeds the smallest by no more than ``caution`` standard errors of the
+    difference, that with the largest penalty: with few samples the smallest loss is often luck, and a penalty that does
+    as well is the safer choice."""
+    best = min(grown, key=lambda growth: growth.validation)
+    losses = validation.sample_losses(best.net)
+
+    def good(growth: Growth) -> bool:
+        difference = validation.sample_losses(growth.net) - losses
+        return growth.validation - best.validation <= caution * validation.standard_error(difference)
+
+    return max((growth for growth in grown if good(growth)), key=lambda growth: growth.grown_l2)
 
 
 def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitter) -> Growth:
