@@ -384,7 +384,7 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     networks : int
         Where the first network leaves noise unexplained, grow so many, each with another random part of the samples
         held out and with the penalty chosen for the first; their mean is the model, one network of as many blocks.
-        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One if validation data are given.
+        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One with validation data given.
     candidates : "paths", "neurons", "random" or an object of :mod:`gfsim.pursuit.candidates`
     selection : "trials", "decrease", "ncf" or an object of :mod:`gfsim.pursuit.selection`
     fitter : "auto", "lm", "lbfgs", "flow" or an object of :mod:`gfsim.pursuit.fit`
