@@ -10,12 +10,14 @@ import pytest
 from flow_fields import linear_field, toy, toy_start
 from integrator_tools import Timed, quartic, saddle_direction, square_saddle, total
 
-from gfsim.flow.auto import STIFF_WORK, Auto, explicit_tableau
+from gfsim.flow.auto import Auto
 from gfsim.flow.clock import PhysicalTime
 from gfsim.flow.events import loss_level, norm_level
 from gfsim.flow.field import Ascent, Descent
 from gfsim.flow.result import Counts, Status
 from gfsim.flow.simulate import simulate
+from gfsim.flow.switching import EASY_STEPS, STIFF_WORK, Trail, Verdict, explicit_tableau
+from gfsim.flow.tableaus import dormand_prince_5
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 from gfsim.saddles.saddle import origin
@@ -158,6 +160,45 @@ def test_a_stiff_start_is_left_at_once(delta):
     assert [phase.method for phase in auto.phases] == ["ndf"]
     np.testing.assert_array_equal(auto.final, ndf.final)
     assert total(auto.counts) <= total(ndf.counts) + STIFF_WORK
+
+
+def trail() -> Trail:
+    return Trail(dormand_prince_5(), 0.0)
+
+
+def step(trail: Trail, stiffness: float, *, accepted: bool = True, rejected: int = 0) -> Verdict:
+    start = trail.phases[-1].end
+    end = start + accepted
+    return trail.judge(accepted=accepted, start=start, end=end, stiffness=stiffness, rejected=rejected)
+
+
+def test_a_rejection_alone_says_nothing():
+    """Steps that grew too fast are thrown back at large h |lambda| where nothing is stiff."""
+    one = trail()
+    assert step(one, 0.1) is Verdict.STAY
+    assert step(one, 1e3, accepted=False) is Verdict.STAY
+    assert one.explicit
+
+
+def test_stiff_steps_hand_over_and_easy_ones_hand_back():
+    one = trail()
+    verdicts = [step(one, 2.0) for _ in range(STIFF_WORK // 6)]
+    assert verdicts == [Verdict.STAY] * (len(verdicts) - 1) + [Verdict.HAND_OVER]
+    verdicts = [step(one, 0.5) for _ in range(EASY_STEPS)]
+    assert verdicts == [Verdict.STAY] * (EASY_STEPS - 1) + [Verdict.HAND_OVER]
+    assert [(p.method, p.steps) for p in one.phases] == [("dp5", 9), ("ndf", 4), ("dp5", 0)]
+
+
+def test_a_step_taken_back_leaves_the_phases_whole():
+    """Beyond the limit right after the return: the implicit phase goes on as if it had not been left."""
+    one = trail()
+    for _ in range(STIFF_WORK // 6):
+        step(one, 2.0)
+    for _ in range(EASY_STEPS):
+        step(one, 0.5)
+    assert one.explicit
+    assert step(one, 100.0) is Verdict.REDO
+    assert [(p.method, p.start, p.end, p.steps) for p in one.phases] == [("dp5", 0.0, 9.0, 9), ("ndf", 9.0, 13.0, 4)]
 
 
 def test_kinks_take_the_third_order_pair():

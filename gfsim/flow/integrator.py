@@ -15,8 +15,7 @@ Arrays are NumPy's or torch's throughout (:mod:`gfsim.flow.rows`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,8 +38,7 @@ class Interpolant(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What one attempt did.
 
     Attributes

@@ -9,7 +9,7 @@ import numpy as np
 from gfsim.flow.chebyshev import Chebyshev
 from gfsim.flow.clock import Clock
 from gfsim.flow.field import Field
-from gfsim.flow.integrator import Attempt, Integrator
+from gfsim.flow.integrator import COSTS, Attempt, Integrator
 from gfsim.flow.ndf import NDF
 from gfsim.flow.result import Counts, Status
 from gfsim.flow.rows import RowField
@@ -37,36 +37,47 @@ class OneRow:
     """An integrator of one row as a :class:`gfsim.flow.stepper.Stepper`."""
 
     def __init__(self, integrator: Integrator, counts: Counts, name: str, rtol: float) -> None:
+        """``counts`` goes on from what it holds already."""
         self.integrator, self.counts, self.name, self.rtol = integrator, counts, name, rtol
         self.s, self.w = float(integrator.s[0]), integrator.w[0].copy()
+        self._before = {name: getattr(counts, name) for name in COSTS}
+        self._overflows = 0
 
     def advance(self, limit: float) -> Segment:
         del limit  # an adaptive step goes where its error control says
-        overflows = 0
         for _ in range(MAX_REJECTIONS):
-            overflows = int(self.integrator.counts["overflow_rejected"][0])
-            attempt = self.integrator.attempt()
-            if attempt.accepted[0]:
-                return self._segment(attempt)
-            if attempt.stuck[0]:
-                break
-        self._count()
-        overflowed = int(self.integrator.counts["overflow_rejected"][0]) > overflows  # the last trial
-        raise StepFailure(
+            segment = self.trial()
+            if segment is not None:
+                return segment
+        raise self.failure()
+
+    def trial(self) -> Segment | None:
+        """One trial step; None if it was rejected and a shorter one may do."""
+        self._overflows = self.integrator.counts["overflow_rejected"].item()
+        attempt = self.integrator.attempt()
+        if attempt.accepted[0]:
+            w_start, start = self.w, self.s
+            self.s, self.w = attempt.end.item(), attempt.w_end[0]
+            self.tally()
+            return Segment(start, self.s, w_start, self.w, _Inside(attempt))
+        if attempt.stuck[0]:
+            raise self.failure()
+        return None
+
+    def failure(self) -> StepFailure:
+        """Why no further step is possible."""
+        self.tally()
+        overflowed = self.integrator.counts["overflow_rejected"].item() > self._overflows  # the last trial
+        return StepFailure(
             Status.OVERFLOW if overflowed else Status.STEP_UNDERFLOW,
             f"{type(self.integrator).__name__} stopped at s = {self.s:.6g}, |w| = {np.linalg.norm(self.w):.3g} "
             f"(step {float(self.integrator.h[0]):.3g})",
         )
 
-    def _segment(self, attempt: Attempt) -> Segment:
-        w_start, start = self.w, self.s
-        self.s, self.w = float(attempt.end[0]), attempt.w_end[0]
-        self._count()
-        return Segment(start, self.s, w_start, self.w, _Inside(attempt))
-
-    def _count(self) -> None:
-        for name, values in self.integrator.counts.items():
-            setattr(self.counts, name, int(values[0]))
+    def tally(self) -> None:
+        """Bring ``counts`` up to date."""
+        now, before = self.integrator.counts, self._before
+        self.counts.__dict__.update({name: before[name] + now[name].item() for name in COSTS})
 
 
 class _Inside:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from typing import Any
 
 import numpy as np
 
@@ -96,9 +97,9 @@ def inner(x: Array, y: Array) -> Array:
 
 
 def rms(x: Array, scale: Array) -> Array:
-    """Root mean square of x / scale over the weights: (B,)."""
+    """Root mean square of x / scale over the weights: (..., B) for x (..., B, P)."""
     q = x / scale
-    return (inner(q, q) / q.shape[1]) ** 0.5
+    return (inner(q, q) / q.shape[-1]) ** 0.5
 
 
 def clamped(x: Array, least: float, most: float = math.inf) -> Array:
@@ -114,7 +115,7 @@ class OneNumber:
     """Stands in for ``numpy`` in formulas that a batch of one evaluates on Python's numbers, at a tenth of the cost."""
 
     @staticmethod
-    def where(condition: bool, yes: float, no: float) -> float:
+    def where(condition: bool, yes: Any, no: Any) -> Any:
         return yes if condition else no
 
 

@@ -55,8 +55,11 @@ class ExplicitPair:
         self.sums = [self._row(tableau.b), *(self._row(row[:i]) for i, row in enumerate(tableau.A) if i)]
         """b, then the rows of A as far as they are not zero."""
         self.error_sums = [self._row(E) for E in tableau.E]
+        if tableau.P is not None:
+            self.powers, self.bend = self._row(np.arange(1.0, tableau.P.shape[1] + 1.0)), self._row(tableau.P.T)
         self.s = 0.0 * w[:, 0] if s is None else s
         self.counts = no_costs(w, xp)
+        self.cost = rows.const(np.array(tableau.stages), w)
         self.v = rows.velocity(w)
         self.counts["velocity"] += 1
         if h is None:
@@ -71,7 +74,7 @@ class ExplicitPair:
         xp, t, h = self.rows.xp, self.tableau, self.h
         w, n, size = self.w, len(self.w), self.w.shape[1]
         q = t.stages
-        K = xp.empty((q + 1, n, size), dtype=w.dtype) if xp is np else w.new_empty((q + 1, n, size))
+        K = self._empty(q + 1)
         flat = K.reshape(q + 1, -1)
         K[0] = self.v
         step = h[:, None]
@@ -81,41 +84,54 @@ class ExplicitPair:
             K[i] = self.rows.velocity(trial)
         new = w + step * (self.sums[0] @ flat[:q]).reshape(n, size)
         K[q] = self.rows.velocity(new)
-        self.counts["velocity"] += q
         scale = self.atol + self.rtol * xp.maximum(abs(w), abs(new))
-        error = self._error(flat, step, scale)
-        # the last stage and the new point lie at the same clock value: their velocities differ by lambda
-        edge, gap = rms(new - trial, scale), rms(K[q] - K[q - 1], scale)
-        if xp is np and n == 1:
-            numbers = (x.item() for x in (h, error, self.last_error, edge, gap, self.after_rejection))
-            control = _control(t.error_order, OneNumber, *numbers)
-            accepted, finite, factor, self.last_error, self.stiffness = (np.array([x]) for x in control)
+        measured = (h, *self._sizes(K, step, scale, new - trial), self.last_error, self.after_rejection)
+        one = xp is np and n == 1
+        if one:
+            pick: Any = OneNumber
+            control = _control(t.error_order, pick, *(x.item() for x in measured))
+            took = control[0]
+            accepted, finite, self.last_error, self.stiffness = (np.array([x]) for x in (*control[:2], *control[3:]))
         else:
-            accepted, finite, factor, self.last_error, self.stiffness = _control(
-                t.error_order, xp, h, error, self.last_error, edge, gap, self.after_rejection
-            )
-        start, w_start, took = self.s, w, accepted[:, None]
-        end = xp.where(accepted, start + h, start)
-        self.w, self.v, self.s = xp.where(took, new, w), xp.where(took, K[q], self.v), end
+            pick = xp
+            control = _control(t.error_order, pick, *measured)
+            accepted, finite, _, self.last_error, self.stiffness = control
+            took = accepted[:, None]
+        start, w_start = self.s, w
+        end = pick.where(took if one else accepted, start + h, start)
+        self.w, self.v, self.s = pick.where(took, new, w), pick.where(took, K[q], self.v), end
         self.after_rejection = ~accepted
-        self.h = h * factor
+        self.h = h * control[2]
+        self.counts["velocity"] += self.cost
         self.counts["accepted"] += accepted
-        self.counts["rejected"] += ~accepted
-        self.counts["overflow_rejected"] += ~finite
-        stuck = ~accepted & ~(self.h >= smallest_step(end))  # a step that is no number is none
+        stuck = self.after_rejection
+        if not (one and took):
+            self.counts["rejected"] += ~accepted
+            self.counts["overflow_rejected"] += ~finite
+            stuck = stuck & ~(self.h >= smallest_step(end))  # a step that is no number is none
         interpolant = _Interpolant(self, K, start, h, w_start, new)
         return Attempt(accepted, stuck, start, end, w_start, self.w, interpolant)
 
     def _row(self, values: np.ndarray) -> Array:
         return self.rows.const(np.ascontiguousarray(values), self.w)
 
-    def _error(self, flat: Array, step: Array, scale: Array) -> Array:
-        n, size = scale.shape
-        estimates = [rms(step * (E @ flat).reshape(n, size), scale) for E in self.error_sums]
-        if len(estimates) == 1:
-            return estimates[0]
+    def _empty(self, count: int) -> Array:
+        shape = (count, *self.w.shape)
+        return np.empty(shape) if self.rows.xp is np else self.w.new_empty(shape)
+
+    def _sizes(self, K: Array, step: Array, scale: Array, way: Array) -> tuple[Array, Array, Array]:
+        """In units of ``scale``: the error, the way from the last stage to the new point, and the change of the
+        velocity along it.  Both lie at the same clock value: their velocities differ by lambda alone."""
+        m = len(self.error_sums)
+        parts = self._empty(m + 2)
+        for part, E in zip(parts, self.error_sums, strict=False):
+            part[:] = step * (E @ K.reshape(len(K), -1)).reshape(scale.shape)
+        parts[m], parts[m + 1] = way, K[-1] - K[-2]
+        *estimates, edge, gap = rms(parts, scale)
+        if m == 1:
+            return estimates[0], edge, gap
         fifth, third = estimates
-        return fifth**2 / ((fifth**2 + 0.01 * third**2) ** 0.5 + 1e-300)
+        return fifth**2 / ((fifth**2 + 0.01 * third**2) ** 0.5 + 1e-300), edge, gap
 
     def keep(self, index: Array) -> None:
         for name in ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness"):
@@ -124,7 +140,7 @@ class ExplicitPair:
 
 
 def _control(
-    order: int, xp: Any, h: Array, error: Array, last_error: Array, edge: Array, gap: Array, after_rejection: Array
+    order: int, xp: Any, h: Array, error: Array, edge: Array, gap: Array, last_error: Array, after_rejection: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """accepted, finite, factor of the step, error to remember, h |lambda|: of rows (B,), or of one in floats."""
     finite = (error < np.inf) & (edge < np.inf)  # a weight that is not finite leaves no number in the edge
@@ -155,7 +171,7 @@ class _Interpolant:
         x = ((s - self.start[at][:, None]) / h)[:, :, None]
         w0 = taken(self.w0[at], part)[:, None]
         if t.P is not None:
-            weights = x ** self.of._row(np.arange(1.0, t.P.shape[1] + 1.0)) @ self.of._row(t.P.T)
+            weights = x**self.of.powers @ self.of.bend
             return w0 + h[:, :, None] * (weights @ taken(self.K.swapaxes(0, 1)[at], part))
         F = taken(self._coefficients()[:, at], part)
         out = 0.0 * w0

@@ -130,8 +130,8 @@ def simulate(
         rel = used_rtol = positive(rtol, "rtol")
         if rel < 2.3e-14:
             raise InvalidInput(f"rtol = {rtol:g} is below what float64 can resolve; use at least 1e-13")
-        tolerances = block_tolerances(start, rel, blocks) if atol is None else _check_atol(atol, start)
         floor = block_tolerances(start, 1.0, blocks)
+        tolerances = rel * floor if atol is None else _check_atol(atol, start)
         if method in METHODS:
             s_end = end if ticking.physical else math.inf
             make = lambda: ScipyStepper(  # noqa: E731

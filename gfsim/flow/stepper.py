@@ -13,8 +13,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,8 +24,7 @@ class Inside(Protocol):
     def __call__(self, s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray: ...
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """The stretch [start, end] of the clock and the integrator's interpolant on it.
 
     ``at(s)`` takes clock values (k,) and returns weights (k, P); ``at(s, part)`` those of the flat indices ``part``.
