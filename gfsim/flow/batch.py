@@ -20,6 +20,7 @@ from scipy.optimize import elementwise
 
 from gfsim.arrays import Array, finite_array, positive, whole_number
 from gfsim.errors import InvalidInput, unknown_name
+from gfsim.flow.capture import captured
 from gfsim.flow.clock import Clock, PhysicalTime
 from gfsim.flow.events import Event, EventRecord, Past, Probe
 from gfsim.flow.field import Field
@@ -58,6 +59,7 @@ def simulate_batch(
     t_eval: np.ndarray | Sequence[float] | None = None,
     step: float | None = None,
     device: str | None = None,
+    capture: bool = False,
     record: Record = "ends",
     threads: int = 1,
     max_steps: int = 200_000,
@@ -80,6 +82,9 @@ def simulate_batch(
         As for :func:`gfsim.flow.simulate.simulate`.
     device : str, optional
         ``None`` computes on NumPy arrays; ``"cpu"``, ``"cuda"`` on torch tensors there, in float64.
+    capture : bool
+        On a CUDA device, record the evaluations that come back as graphs (:mod:`gfsim.flow.capture`): for small nets,
+        whose kernels are shorter than their launches.
     record : ``"ends"`` or ``"steps"``
         Keep start, end and events of every row, or every accepted step as well.  ``t_eval`` times are kept
         in both cases.
@@ -153,6 +158,8 @@ def simulate_batch(
     jobs: list[Callable[[], None]] = []
     for part in (np.arange(k, len(start), threads) for k in range(min(threads, len(start)))):
         place, w = (flow, start[part].copy()) if device is None else on_device(flow, start[part], device)
+        if capture:
+            place = captured(place, device)
         run = _BatchRun(
             flow, place, ticking, start[part], tuple(events), targets, end[part], floor[part], record, part, stop, bar
         )
