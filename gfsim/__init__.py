@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         SaddleNotFound,
         UnknownName,
     )
-    from gfsim.flow.batch import BatchResult, simulate_batch
+    from gfsim.flow.batch import simulate_batch
+    from gfsim.flow.batch_result import BatchResult
     from gfsim.flow.checkpoint import Checkpoint
     from gfsim.flow.clock import PhysicalTime, RescaledTime
     from gfsim.flow.events import arrival, departure, loss_level, norm_level, slow, stationarity
@@ -53,7 +54,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ActiveNeurons": "gfsim.saddles.neurons",
-    "BatchResult": "gfsim.flow.batch",
+    "BatchResult": "gfsim.flow.batch_result",
     "Checkpoint": "gfsim.flow.checkpoint",
     "DiagonalLinear": "gfsim.models.linear",
     "FeedForward": "gfsim.models.feedforward",

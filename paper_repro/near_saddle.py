@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gfsim.flow.batch import BatchResult
+from gfsim.flow.batch_result import BatchResult
 from gfsim.models.feedforward import FeedForward
 from gfsim.ncf.kkt import Correlation
 from gfsim.objective import Objective

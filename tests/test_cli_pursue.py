@@ -193,6 +193,7 @@ def test_wrong_requests_are_one_line(capsys: pytest.CaptureFixture[str], table: 
     common = (table, "--target", "y", "--drop", "id")
     assert "--delta goes with --mode paper" in refused(capsys, *common, "--out", out, "--delta", 1)
     assert "--l2 goes with --mode pursuit" in refused(capsys, *common, "--out", out, "--mode", "paper", "--l2", 1)
+    assert "--networks goes with" in refused(capsys, *common, "--out", out, "--mode", "paper", "--networks", 2)
     common = (*common, "--mode", "paper")
     assert "is a file" in refused(capsys, *common, "--out", table)
     assert "--step goes with --minimiser descent" in refused(capsys, *common, "--out", out, "--step", 0.1, *FAST[2:])
@@ -344,3 +345,15 @@ def test_targets_that_are_no_classes(capsys: pytest.CaptureFixture[str], table: 
     one = write(tmp_path / "one.csv", {"a": [1.0, 2.0, 3.0], "k": ["u", "u", "u"]})
     assert "one class 'u'" in refused(capsys, one, "--target", "k", "--classify", "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+def test_several_networks_are_one_and_the_files_say_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=120), rng.normal(size=120)
+    y = np.maximum(a, 0) + 0.5 * rng.normal(size=120)
+    path = write(tmp_path / "noisy.csv", {"a": a, "b": b, "y": y})
+    code, text, err = run(capsys, path, "--target", "y", "--networks", 2, "--max-neurons", 2, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "the first of 2 networks" in text
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["networks"] == 2
+    assert "the mean of 2 grown networks" in (tmp_path / "out" / "model_card.md").read_text()

@@ -28,6 +28,7 @@ INTERNAL = {
     "gfsim.provenance": "versions for records",
     "gfsim.threads": "chunks of rows on threads",
     "gfsim.__main__": "python -m gfsim",
+    "gfsim.flow.batch_run": "the loop of simulate_batch",
     "gfsim.flow.driver": "the loop of simulate",
     "gfsim.flow.fixed_rows": "a part of fixed-step batches",
     "gfsim.flow.fixed_stepper": "fixed-step methods as steppers",

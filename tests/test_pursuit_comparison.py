@@ -175,6 +175,11 @@ def test_pairs_are_compared_on_what_both_were_fitted_to() -> None:
     assert not stand.within
     assert stand.share == pytest.approx(1 / 3)
     assert standing(entries(cells), "a", ("adam",)) is None
+    assert standing(entries(cells), "a", ("gd",), "np-mean") is None
+    cells += [cell("a", "np-mean", k, 0.30) for k in range(4)]
+    mean = standing(entries(cells), "a", ("gd", "lm"), "np-mean")
+    assert mean is not None
+    assert (mean.best.method, mean.gap) == ("lm", pytest.approx(-0.1))
     low, high = wilson(5, 10)
     assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 

@@ -13,12 +13,12 @@ from gfsim.models.activation import HomogeneousActivation
 from gfsim.ncf.path import chains
 from gfsim.pursuit import problem as problem_module
 from gfsim.pursuit.candidates import Paths, RandomDirections, SingleNeurons
-from gfsim.pursuit.fit import LBFGS, Automatic, Flow, LevenbergMarquardt, make_fitter
+from gfsim.pursuit.fit import LBFGS, Automatic, Fit, Flow, LevenbergMarquardt, make_fitter
 from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, grow, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
-from gfsim.pursuit.selection import FixedNorm, LargestDecrease, LargestNCF, LineSearch, Trials
+from gfsim.pursuit.selection import Entered, FixedNorm, LargestDecrease, LargestNCF, LineSearch, Trials
 from gfsim.pursuit.stopping import Budget, NoiseOnly, Patience, State, default_rules
 from gfsim.pursuit.tidy import Prune, Thin, contributions, split
 
@@ -375,7 +375,7 @@ def test_thinning_takes_out_what_is_not_needed() -> None:
 def state(**changes: Any) -> State:
     values: dict[str, Any] = {
         "loss": 1.0, "goal": 1e-8, "neurons": 3, "crowding": 0.1, "validated": True, "waited": 0, "falls": (),
-        "predicted": 0.1, "null": lambda: 0.2,
+        "predicted": 0.1, "null": lambda _: 0.2,
     }  # fmt: skip
     return State(**(values | changes))
 
@@ -554,6 +554,40 @@ def test_selections_and_entries_can_be_exchanged() -> None:
     entered = added(task, kept, candidate, 1.0)
     assert entered is not None
     assert np.sqrt(sum((W**2).sum() for W in entered.net.matrices)) == pytest.approx(0.1)
+
+
+def test_trials_glance_at_all_and_try_the_best_of_every_path() -> None:
+    """The budget of steps is as said, and with as many finalists as candidates each gets all its steps."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(60, 5))
+    task = problem(X, rng.normal(size=60))
+    net = Network.empty(5, 1, 1, RELU, np.zeros(1))
+    kept = net.run(X)
+    found = Paths(keep=5).propose(task, net, kept, task.pull(kept.output), rng)
+    asked: list[int] = []
+
+    class Counting(LevenbergMarquardt):
+        def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+            asked.append(-1 if steps is None else steps)
+            return super().run(problem, net, goal=goal, steps=steps)
+
+    def choose(**changes: int) -> Entered | None:
+        asked.clear()
+        return Trials(**changes).choose(
+            task, net, found, loss=task.loss(net), entry=LineSearch(), fitter=Counting(), goal=0.0
+        )
+
+    candidates = len(found)
+    assert candidates > 3
+    few = choose(glance=5, steps=20, finalists=1)
+    assert asked == [5] * candidates + [15]
+    best = choose(glance=5, steps=20, finalists=candidates)
+    assert asked == [5] * candidates + [15] * candidates
+    assert few is not None
+    assert best is not None
+    assert best.loss <= few.loss < task.loss(net)
+    choose(glance=30, steps=20)
+    assert asked == [20] * candidates
 
 
 def test_config_refuses() -> None:

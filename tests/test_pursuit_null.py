@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.candidates import Paths
 from gfsim.pursuit.network import Network
-from gfsim.pursuit.null import fitted_away, noise_null, noise_slopes
+from gfsim.pursuit.null import LEAST_DRAWS, fitted_away, noise_null, noise_slopes
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.tidy import stand_in
@@ -166,3 +167,32 @@ def test_copies_count_in_standard_errors_and_in_noise() -> None:
     net = Network((rng.normal(size=(2, 2)), rng.normal(size=(1, 2))), np.zeros(1), RELU)
     nulls = [noise_null(Paths(), task, net, net.run(task.X), 40, rng) for task in (merged, whole)]
     assert nulls[0] == pytest.approx(nulls[1], rel=0.35)
+
+
+def test_draws_end_when_the_comparison_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from the mean a few draws are enough, near it all are made; without a number to compare with, all too."""
+    rng = np.random.default_rng(4)
+    net = network(rng, 4, 3, 1)
+    task = problem(rng, net, "square")
+    kept = net.run(task.X)
+    made: list[int] = []
+    propose = Paths.propose
+
+    def counted(self: Paths, *args: Any) -> Any:
+        made.append(1)
+        return propose(self, *args)
+
+    monkeypatch.setattr(Paths, "propose", counted)
+
+    def draws(against: float) -> tuple[float, int]:
+        made.clear()
+        mean = noise_null(Paths(), task, net, kept, 19, np.random.default_rng(0), against=against)
+        return mean, len(made)
+
+    mean, all_of_them = draws(float("nan"))
+    assert all_of_them == 19
+    assert draws(mean) == (mean, 19)
+    for clear in (100.0 * mean, 0.01 * mean):
+        rough, few = draws(clear)
+        assert few == LEAST_DRAWS
+        assert 0.3 * mean < rough < 3 * mean

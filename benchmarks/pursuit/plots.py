@@ -15,6 +15,7 @@ PICTURED = ("core", "d30", "real")
 
 STYLES = {
     "np": ("C3", "*"),
+    "np-mean": ("C3", "P"),
     "linear": ("0.5", "x"),
     "lightgbm": ("C2", "^"),
     "xgboost": ("C2", "v"),
@@ -72,7 +73,7 @@ def _solved(table: dict[tuple[str, str], Entry], tasks: list[Task]) -> Any:
     ax.set_yticks(range(len(tasks)), [t.name for t in tasks], fontsize=8)
     ax.tick_params(length=0)
     ax.grid(False)
-    own = sum(m == "np" or m in ABLATIONS or m == "np-paper" for m in methods)
+    own = sum(m in ("np", "np-mean", "np-paper") or m in ABLATIONS for m in methods)
     if own < len(methods):
         ax.axvline(own - 0.5, color="black", lw=1.2)
     ax.set_title("seeds solved, and median CPU seconds of a fit (np...: Neuron Pursuit)", fontsize=9)

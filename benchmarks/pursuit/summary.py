@@ -176,9 +176,11 @@ class Standing:
         return self.ours.parameters / self.best.parameters
 
 
-def standing(found: dict[tuple[str, str], Entry], task: str, rivals: Sequence[str]) -> Standing | None:
-    """None without our own fits or without a rival's on at least two of the same splits."""
-    ours = found.get((task, "np"))
+def standing(
+    found: dict[tuple[str, str], Entry], task: str, rivals: Sequence[str], method: str = "np"
+) -> Standing | None:
+    """Of our ``method``; None without fits of it or without a rival's on at least two of the same splits."""
+    ours = found.get((task, method))
     if ours is None:
         return None
     best: Standing | None = None

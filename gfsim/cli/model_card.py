@@ -31,7 +31,8 @@ def card(metrics: Mapping[str, Any]) -> str:
         f"- Inputs: {len(data['features'])} columns: {', '.join(data['features'])}",
         *([f"- Left out: {', '.join(data['dropped'])}"] if data["dropped"] else []),
         f"- Rows: {rows}",
-        f"- Hidden neurons: {widths} (one number a layer), {metrics['settings']['activation']}",
+        f"- Hidden neurons: {widths} (one number a layer), {metrics['settings']['activation']}"
+        + (f"; the mean of {metrics['networks']} grown networks" if metrics.get("networks", 1) > 1 else ""),
         f"- Growth ended: {metrics['stop']['message']}",
         "",
         "| rows | " + " | ".join(names) + " |",

@@ -100,6 +100,9 @@ def add_parser(commands: Any) -> None:
     net.add_argument(
         "--l2", type=float, metavar="C", help="penalty on squared weights (default: chosen on validation rows)"
     )
+    net.add_argument(
+        "--networks", type=count, metavar="N", help="on noisy data the mean of so many, as one network (default: 1)"
+    )
 
     paper = parser.add_argument_group("--mode paper only")
     paper.add_argument(
@@ -142,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
 
         if args.l2 is not None:
             raise InvalidInput("--l2 goes with --mode pursuit: the published algorithm has no penalty")
+        if args.networks is not None:
+            raise InvalidInput("--networks goes with --mode pursuit: the published algorithm grows one network")
         return pursue_paper.run(args, read_csv(path, args.target, drop=args.drop, delimiter=delimiter))
     from gfsim.cli import pursue_grown
 

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace, samples: Samples) -> int:
         first, last = row["layers"]
         where = f"layer {first}" if first == last else f"layers {first}-{last}"
         print(f"{row['kind']:6s} in {where}: hidden {row['hidden']}, training loss {row['train']:.4g}")
+    if len(estimator.growths_) > 1:
+        print(f"(the first of {len(estimator.growths_)} networks; their mean is kept, as one network)")
     print(f"kept: hidden {estimator.model_.hidden_widths}, l2 = {estimator.l2_:g}; stopped: {estimator.message_}")
     for part, values in _metrics(estimator, samples, rows).items():
         print(f"{part:10s} " + "  ".join(f"{name} {value:.6g}" for name, value in values.items()))
@@ -67,6 +69,7 @@ def _estimator(args: argparse.Namespace) -> Estimator:
         max_neurons=args.max_neurons,
         patience=args.patience,
         l2="auto" if args.l2 is None else args.l2,
+        networks=args.networks or 1,
         # of the rows that are not for testing
         validation_fraction=args.validation_fraction / (1 - args.test_fraction),
         bias=not args.no_bias,
@@ -189,6 +192,7 @@ def _write(
         "task": "classification" if args.classify else "regression",
         "classes": list(getattr(estimator, "classes_", ())),
         "hidden_widths": estimator.model_.hidden_widths,
+        "networks": len(estimator.growths_),
         "stop": {"reason": estimator.stop_, "message": estimator.message_},
         "l2": estimator.l2_,
         "convention": "mean",

@@ -14,9 +14,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from gfsim.arrays import whole_number
 from gfsim.errors import InvalidInput, unknown_name
 from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.algorithm import PursuitResult, pursue
+from gfsim.pursuit.average import mean_network
 from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
@@ -31,6 +33,9 @@ from gfsim.pursuit.stopping import default_rules
 
 if TYPE_CHECKING:
     import torch
+
+STOPPED = ("callback", "interrupted")
+"""Endings by the user's will: no further network is grown."""
 
 REFIT_RUNS = 5
 """Runs of the fitter that the refit on all samples may take."""
@@ -65,6 +70,7 @@ class _NeuronPursuit(BaseEstimator):
         patience: int | None = None,
         permutations: int = 19,
         refit: bool = True,
+        networks: int = 1,
         candidates: str | Candidates = "paths",
         selection: str | Selection = "trials",
         fitter: str | Fitter = "auto",
@@ -87,6 +93,7 @@ class _NeuronPursuit(BaseEstimator):
         self.patience = patience
         self.permutations = permutations
         self.refit = refit
+        self.networks = networks
         self.candidates = candidates
         self.selection = selection
         self.fitter = fitter
@@ -117,38 +124,64 @@ class _NeuronPursuit(BaseEstimator):
                 bias=self._chosen("bias"),
             )
         rng = _generator(self.random_state)
+        several = whole_number(self.networks, "networks")
+        relax = 0.0 in grid
+        growths: list[Growth] = []
+        nets: list[Network] = []
+        held: Problem | None
         if validation is not None:
-            train = full = _problem(data, scaling, risk)
             held = _problem(validation, scaling, risk)
+            growths.append(self._grown(_problem(data, scaling, risk), held, config, grid, relax, rng, warm))
+            nets.append(growths[0].net)
         else:
-            split = split_rows(counts(data.weights), self._fraction(), rng, groups)
-            # training rows first: both parts are then views, and a million rows are not held twice
-            full = _problem(data, scaling, risk, split)
-            train, held = full, None
-            if len(split.validation):
-                train = full.rows(slice(0, len(split.train)))
-                held = full.rows(slice(len(split.train), None))
-        growth = grow_over_l2(
+            while not growths or (len(growths) < several and _noisy(growths)):
+                split = split_rows(counts(data.weights), self._fraction(), rng, groups)
+                # training rows first: both parts are then views, and a million rows are not held twice
+                full = _problem(data, scaling, risk, split)
+                parted = len(split.validation) > 0
+                train = full.rows(slice(0, len(split.train))) if parted else full
+                held = full.rows(slice(len(split.train), None)) if parted else None
+                chosen = (growths[0].grown_l2,) if growths else grid
+                growth = self._grown(train, held, config, chosen, relax, rng, warm)
+                if growths and growth.ending in STOPPED:
+                    break
+                net = growth.net
+                if self.refit and parted and growth.ending != "interrupted":
+                    # a network without neurons has nothing to fit but its constant
+                    net = _refitted(net, full.with_l2(growth.l2), make_fitter(self.fitter), growth.loss_goal)
+                growths.append(growth)
+                nets.append(net)
+        first = growths[0]
+        self.growth_: Growth = first
+        self.growths_: list[Growth] = growths
+        self.history_ = first.history
+        self.stop_: str = first.ending
+        self.message_ = first.message
+        self.l2_ = first.l2
+        self.validation_loss_ = first.validation
+        self._set_network(mean_network(nets), scaling)
+
+    def _grown(
+        self,
+        train: Problem,
+        held: Problem | None,
+        config: GrowthConfig,
+        grid: tuple[float, ...],
+        relax: bool,
+        rng: np.random.Generator,
+        warm: Network | None,
+    ) -> Growth:
+        return grow_over_l2(
             train,
             config,
             grid,
+            relax=relax,
             seed=int(rng.integers(2**31)),
             validation=held,
             start=warm,
             callback=self.callback,
             verbose=self.progress,
         )
-        net = growth.net
-        if self.refit and validation is None and held is not None and growth.ending != "interrupted":
-            # a network without neurons has nothing to fit but its constant
-            net = _refitted(net, full.with_l2(growth.l2), make_fitter(self.fitter), growth.loss_goal)
-        self.growth_: Growth = growth
-        self.history_ = growth.history
-        self.stop_: str = growth.ending
-        self.message_ = growth.message
-        self.l2_ = growth.l2
-        self.validation_loss_ = growth.validation
-        self._set_network(net, scaling)
 
     def _follow_paper(self, data: _Data, validation: _Data | None, loss: str) -> None:
         """``mode="paper"``: the published algorithm on the data as they are."""
@@ -348,6 +381,10 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
         Of the residuals, for the test whether the best candidate beats noise; 0 for no such test.
     refit : bool
         Fit the chosen network's weights on all samples at the end.
+    networks : int
+        Where the first network leaves noise unexplained, grow so many, each with another random part of the samples
+        held out and with the penalty chosen for the first; their mean is the model, one network of as many blocks.
+        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One with validation data given.
     candidates : "paths", "neurons", "random" or an object of :mod:`gfsim.pursuit.candidates`
     selection : "trials", "decrease", "ncf" or an object of :mod:`gfsim.pursuit.selection`
     fitter : "auto", "lm", "lbfgs", "flow" or an object of :mod:`gfsim.pursuit.fit`
@@ -379,6 +416,9 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     l2_, validation_loss_ : float
         Of the network before the refit (default mode).
     growth_ or result_ : Growth or PursuitResult
+        Of the first network, as are ``history_``, ``stop_``, ``message_``, ``l2_`` and ``validation_loss_``.
+    growths_ : list of Growth
+        Of all ``networks`` (default mode).
     """
 
     def fit(
@@ -424,7 +464,7 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
     ----------
     hidden_layers, activation, p, alpha, mode, max_neurons, l2, validation_fraction, patience, permutations, refit
         As for :class:`NeuronPursuitRegressor`.
-    candidates, selection, fitter, standardise, bias, warm_start, random_state, progress, callback, settings
+    networks, candidates, selection, fitter, standardise, bias, warm_start, random_state, progress, callback, settings
         As there.
 
     Attributes
@@ -481,6 +521,11 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
         """Predicted classes: (n_samples,)."""
         score = self.decision_function(X)
         return self.classes_[(score > 0).astype(int) if score.ndim == 1 else score.argmax(axis=1)]
+
+
+def _noisy(growths: list[Growth]) -> bool:
+    """Whether another network could better the mean: nobody wants an end, and validation data are not explained."""
+    return growths[-1].ending not in STOPPED and np.isfinite(growths[0].validation) and not growths[0].explained
 
 
 def _problem(data: _Data, scaling: Scaling, risk: str, split: Split | None = None) -> Problem:

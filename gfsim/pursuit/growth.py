@@ -46,8 +46,8 @@ MOST_CANCELLATION = 1e6
 L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 """Penalties that validation data choose from."""
 
-L2_GRID_CLASSES = (1e-5, 1e-4, 1e-3, 1e-2)
-"""The same for classes: separated ones have no minimum without a penalty."""
+L2_GRID_CLASSES = (1e-3, 1e-2, 3e-2, 1e-5)
+"""The same for classes, the likeliest first: separated ones have no minimum without a penalty."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Growth:
         Why growth stopped.
     loss, validation : float
         Of ``net``, without penalty; ``validation`` is NaN without validation data.
-    l2 : float
+    l2, grown_l2 : float
+        The penalty of ``net``, and that with which it grew; they differ where fitting on without one was better.
     solved : bool
         Whether the loss goal was reached.
     null_loss, loss_goal : float
@@ -142,9 +143,15 @@ class Growth:
     loss: float
     validation: float
     l2: float
+    grown_l2: float
     solved: bool
     null_loss: float
     loss_goal: float
+
+    @property
+    def explained(self) -> bool:
+        """Whether the network explains the validation data to :data:`EXPLAINED`: there is no noise."""
+        return self.validation <= EXPLAINED * self.null_loss
 
 
 def grow(
@@ -181,20 +188,22 @@ def grow_over_l2(
     config: GrowthConfig,
     grid: tuple[float, ...],
     *,
+    relax: bool = True,
     seed: int,
     validation: Problem | None,
     start: Network | None = None,
     callback: Callback | None = None,
     verbose: bool = False,
 ) -> Growth:
-    """Grow once for each penalty of ``grid``; the best on validation data is returned.
+    """Grow once for each penalty of ``grid``; the one with the largest penalty among those that do best on validation
+    data, as far as chance allows to tell, is returned.
 
-    A network grown with a penalty is also fitted on without it, and what validates better is kept: a
+    If ``relax``, a network grown with a penalty is also fitted on without it, and what validates better is kept: a
     penalty often finds the right neurons and then only holds their sizes back.  The search ends with
     the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
     Without validation data only the first penalty is used.
     """
-    best: Growth | None = None
+    grown: list[Growth] = []
     for k, l2 in enumerate(grid if validation is not None else grid[:1]):
         found = grow(
             problem.with_l2(l2),
@@ -205,17 +214,29 @@ def grow_over_l2(
             callback=callback,
             verbose=verbose,
         )
-        if validation is not None and l2 > 0 and 0.0 in grid:
+        if validation is not None and l2 > 0 and relax:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
-        if best is None or found.validation < best.validation:
-            best = found
-        if found.ending in ("callback", "interrupted"):
+        grown.append(found)
+        if found.ending in ("callback", "interrupted") or found.explained:
             break
-        if validation is not None and best.validation <= EXPLAINED * best.null_loss:
-            break
-    if best is None:
+    if not grown:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
+    best = grown[0] if validation is None else _strongest_good(grown, validation, config.caution)
     return _thinned(best, problem.with_l2(best.l2), validation, config)
+
+
+def _strongest_good(grown: list[Growth], validation: Problem, caution: float) -> Growth:
+    """Of the growths whose validation loss exceeds the smallest by no more than ``caution`` standard errors of the
+    difference, that with the largest penalty: with few samples the smallest loss is often luck, and a penalty that does
+    as well is the safer choice."""
+    best = min(grown, key=lambda growth: growth.validation)
+    losses = validation.sample_losses(best.net)
+
+    def good(growth: Growth) -> bool:
+        difference = validation.sample_losses(growth.net) - losses
+        return growth.validation - best.validation <= caution * validation.standard_error(difference)
+
+    return max((growth for growth in grown if good(growth)), key=lambda growth: growth.grown_l2)
 
 
 def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitter) -> Growth:
@@ -300,6 +321,7 @@ class _Grower:
             loss,
             validation,
             self.problem.l2,
+            self.problem.l2,
             loss <= self.goal,
             self.null_loss,
             self.goal,
@@ -348,7 +370,7 @@ class _Grower:
             waited=self.waited,
             falls=[row["decrease"] / (row["loss"] + row["decrease"]) for row in self.history],
             predicted=predicted,
-            null=null if null is not None else lambda: float("nan"),
+            null=null if null is not None else _unknown,
         )
         for rule in self.config.rules:
             stop = rule(state)
@@ -471,12 +493,20 @@ class _Null:
     def __init__(self, grower: _Grower, kept: Kept) -> None:
         self.grower, self.kept, self.value = grower, kept, float("nan")
 
-    def __call__(self) -> float:
+    def __call__(self, predicted: float) -> float:
         g = self.grower
         if np.isnan(self.value):
             permutations = next((r.permutations for r in g.config.rules if isinstance(r, NoiseOnly)), 19)
-            self.value = noise_null(g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng)
+            self.value = noise_null(
+                g.config.candidates, g.problem, g.net, self.kept, permutations, g.rng, against=predicted
+            )
         return self.value
+
+
+def _unknown(predicted: float) -> float:
+    """What noise would give before there are candidates to compare with it."""
+    del predicted
+    return float("nan")
 
 
 def _line(row: dict[str, Any]) -> str:

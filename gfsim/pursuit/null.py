@@ -33,12 +33,24 @@ NULL_SAMPLES = 20_000
 """With more samples than this, and noise that is not fitted, the noise is that of a random part of this size."""
 
 
+LEAST_DRAWS, CLEAR = 7, 5.0
+"""A comparison with the mean of the noise is clear when it is so many standard errors away, after so many draws."""
+
+
 def noise_null(
-    candidates: Candidates, problem: Problem, net: Network, kept: Kept, draws: int, rng: np.random.Generator
+    candidates: Candidates,
+    problem: Problem,
+    net: Network,
+    kept: Kept,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    against: float = float("nan"),
 ) -> float:
     """The mean, over ``draws`` of the noise, of the largest predicted decrease.
 
-    The search is made again each time, with a quarter of the starts.
+    The search is made again each time, with a quarter of the starts.  With a number to be held ``against`` the mean,
+    draws end when it is clear on which side it lies (:data:`CLEAR`).
     """
     fewer = 1.0
     if problem.n_samples > NULL_SAMPLES and not _fits(problem, net):
@@ -50,8 +62,11 @@ def noise_null(
     best = []
     for slopes in noise_slopes(problem, net, kept, draws, rng):
         found = candidates.propose(problem, net, kept, -problem.weights[:, None] * slopes, rng)
-        best.append(max((c.predicted for c in found), default=0.0))
-    return fewer * float(np.mean(best))
+        best.append(fewer * max((c.predicted for c in found), default=0.0))
+        error = float(np.std(best, ddof=1)) / np.sqrt(len(best)) if len(best) >= LEAST_DRAWS else np.inf
+        if abs(against - np.mean(best)) > CLEAR * error:
+            break
+    return float(np.mean(best))
 
 
 def noise_slopes(

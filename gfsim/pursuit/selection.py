@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -151,12 +151,19 @@ class LargestDecrease:
 class Trials:
     """Short trainings of the best few of every path; the largest gain per neuron wins.
 
+    In two rounds: all are trained for a few steps, and the best of every path for the rest.  A path of several neurons
+    starts more slowly than a single one, so the first round compares within paths only.
+
     Parameters
     ----------
     per_path : int
         Candidates tried of each (first, last).
     steps : int
-        Steps of each trial.
+        Steps of a full trial.
+    glance : int
+        Steps of the first round.
+    finalists : int
+        Candidates of each path that are tried in full.
     largest : float
         Most samples x outputs x parameters at which candidates are tried; with more data the largest
         predicted decrease per neuron enters without trying, as one trial would cost as much as many fits.
@@ -164,11 +171,15 @@ class Trials:
 
     per_path: int = 6
     steps: int = 50
+    glance: int = 12
+    finalists: int = 3
     largest: float = 2e7
 
     def __post_init__(self) -> None:
         whole_number(self.per_path, "per_path")
         whole_number(self.steps, "steps")
+        whole_number(self.glance, "glance")
+        whole_number(self.finalists, "finalists")
 
     def choose(
         self,
@@ -183,23 +194,37 @@ class Trials:
     ) -> Entered | None:
         if problem.n_samples * problem.n_outputs * net.n_params > self.largest:
             return LargestDecrease().choose(problem, net, candidates, loss=loss, entry=entry, fitter=fitter, goal=goal)
-        tried: dict[tuple[int, int], int] = {}
+
+        def trained(entered: Entered, steps: int) -> Entered:
+            fit = fitter.run(problem, entered.net, goal=goal, steps=steps)
+            return replace(entered, net=fit.net, loss=fit.loss)
+
         best: Entered | None = None
-        best_gain = 0.0
-        for candidate in candidates:
-            place = (candidate.first, candidate.last)
-            if tried.get(place, 0) >= self.per_path:
-                continue
-            entered = entry.enter(problem, net, candidate, loss)
-            if entered is None:
-                continue
-            tried[place] = tried.get(place, 0) + 1
-            fit = fitter.run(problem, entered.net, goal=goal, steps=self.steps)
-            gain = (loss - fit.loss) / candidate.n_neurons
-            if gain > best_gain:
-                best = Entered(candidate, entered.scale, fit.net, entered.loss_entered, fit.loss)
-                best_gain = gain
+        for entries in self._entries(problem, net, candidates, loss, entry).values():
+            glanced = sorted((trained(e, min(self.glance, self.steps)) for e in entries), key=lambda e: e.loss)
+            for entered in glanced[: self.finalists]:
+                if entered.loss > goal and self.glance < self.steps:
+                    entered = trained(entered, self.steps - self.glance)
+                if best is None or _gain(entered, loss) > _gain(best, loss):
+                    best = entered
         return best
+
+    def _entries(
+        self, problem: Problem, net: Network, candidates: Sequence[Candidate], loss: float, entry: Entry
+    ) -> dict[tuple[int, int], list[Entered]]:
+        """By (first, last), the first few candidates that lower the loss."""
+        found: dict[tuple[int, int], list[Entered]] = {}
+        for candidate in candidates:
+            entries = found.setdefault((candidate.first, candidate.last), [])
+            if len(entries) < self.per_path:
+                entered = entry.enter(problem, net, candidate, loss)
+                if entered is not None:
+                    entries.append(entered)
+        return found
+
+
+def _gain(entered: Entered, loss: float) -> float:
+    return (loss - entered.loss) / entered.candidate.n_neurons
 
 
 def _first_that_enters(

@@ -33,8 +33,9 @@ class State:
         By what part each addition has lowered the loss (with the penalty).
     predicted : float
         Largest decrease that a candidate predicts; NaN before candidates are known.
-    null : function () -> float
-        What candidates would predict if there were nothing left but noise; costly, so asked for only when needed.
+    null : function (float) -> float
+        What candidates would predict if there were nothing left but noise, as exactly as a comparison with the given
+        number needs it; costly, so asked for only when needed.
     """
 
     loss: float
@@ -45,7 +46,7 @@ class State:
     waited: int
     falls: Sequence[float]
     predicted: float
-    null: Callable[[], float]
+    null: Callable[[float], float]
 
 
 class Rule(Protocol):
@@ -147,7 +148,7 @@ class NoiseOnly:
     Parameters
     ----------
     permutations : int
-        Draws of the noise.
+        Draws of the noise; fewer where the answer is clear before.
     doubt : int
     """
 
@@ -160,7 +161,7 @@ class NoiseOnly:
     def __call__(self, state: State) -> tuple[Ending, str] | None:
         if not np.isfinite(state.predicted) or (state.validated and state.waited < self.doubt):
             return None
-        null = state.null()
+        null = state.null(state.predicted)
         if state.predicted <= null:
             return "null", (
                 f"the best candidate predicts a decrease of {state.predicted:.3g}, pure noise {null:.3g} on average: "
