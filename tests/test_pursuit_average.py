@@ -104,6 +104,17 @@ def test_one_where_nothing_can_be_held_out() -> None:
     assert len(given.growths_) == len(none.growths_) == 1
 
 
+def test_a_warm_start_grows_one() -> None:
+    """Each of several would hold the present network whole, and their mean as many copies of it."""
+    X, y = noisy(7)
+    model = NeuronPursuitRegressor(networks=3, max_neurons=3, l2=1e-3, warm_start=True, random_state=0).fit(X, y)
+    before = model.n_neurons_
+    assert len(model.growths_) == 3
+    model.fit(X, y)
+    assert len(model.growths_) == 1
+    assert model.n_neurons_ <= max(before, 3)
+
+
 def test_the_callback_ends_them_all() -> None:
     X, y = noisy(5)
     seen: list[int] = []

@@ -23,19 +23,14 @@ class Pursuit:
         Of the estimator.
     only : tuple of str
         Tasks whose name starts with one of these; all if empty.
-    groups : tuple of str
-        Groups of tasks; all if empty.
     """
 
     name: str
     title: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
 
     def refuses(self, task: Task) -> str | None:
-        if self.groups and task.group not in self.groups:
-            return "not meant for these"
         if self.only and task.group != "core":
             return "not run here: too slow"
         if self.only and not any(task.name.startswith(start) for start in self.only):
@@ -73,7 +68,7 @@ def variants() -> list[Pursuit]:
     descent = Descent(step=0.01, max_steps=10_000)
     return [
         Pursuit("np", "Neuron Pursuit, default mode"),
-        Pursuit("np-mean", "the mean of five grown networks (networks=5)", {"networks": 5}, groups=("noise", "real")),
+        Pursuit("np-mean", "the mean of five grown networks (networks=5)", {"networks": 5}),
         Pursuit("np-random", "random directions in place of the NCF's", {"candidates": "random"}),
         Pursuit("np-no-paths", "single neurons only, no paths", {"candidates": "neurons"}),
         Pursuit(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.pursuit.registry import ABLATIONS
+from benchmarks.pursuit.registry import OURS
 from benchmarks.pursuit.summary import Entry
 from benchmarks.pursuit.tasks import Task
 
@@ -71,4 +71,4 @@ def _real(ours: Entry, theirs: Entry) -> tuple[str, str, str] | None:
 
 def own(loss: Loss) -> bool:
     """Whether the better method is a variant of Neuron Pursuit itself."""
-    return loss.method in ABLATIONS
+    return loss.method in OURS

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pursuit.registry import ABLATIONS, all_methods
+from benchmarks.pursuit.registry import OURS, all_methods
 from benchmarks.pursuit.results import Results
 from benchmarks.pursuit.summary import Entry, entries
 from benchmarks.pursuit.tasks import Task, all_tasks
@@ -73,7 +73,7 @@ def _solved(table: dict[tuple[str, str], Entry], tasks: list[Task]) -> Any:
     ax.set_yticks(range(len(tasks)), [t.name for t in tasks], fontsize=8)
     ax.tick_params(length=0)
     ax.grid(False)
-    own = sum(m in ("np", "np-mean", "np-paper") or m in ABLATIONS for m in methods)
+    own = sum(m in OURS for m in methods)
     if own < len(methods):
         ax.axvline(own - 0.5, color="black", lw=1.2)
     ax.set_title("seeds solved, and median CPU seconds of a fit (np...: Neuron Pursuit)", fontsize=9)

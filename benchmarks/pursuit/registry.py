@@ -30,6 +30,9 @@ ABLATIONS = (
 )
 """Neuron Pursuit with a part taken away."""
 
+OURS = ("np", "np-mean", *ABLATIONS, "np-paper")
+"""Neuron Pursuit in all its variants."""
+
 SLOW = ("np-paper", "gd", "adam", "lm", "gromo-tiny", "gromo-gradmax")
 """Methods that take seconds a fit: the first ``--slow-seeds`` seeds only."""
 
@@ -40,6 +43,8 @@ NEURAL = ("gd", "adam", "lm", "mlp-adam", "mlp-lbfgs", "gromo-tiny", "gromo-grad
 def belongs(method: Method, task: Task) -> bool:
     """Whether a method is meant for a task: parts of Neuron Pursuit are compared on functions with a known answer, and
     at d = 30 only what has a chance at least at d = 15."""
+    if method.name == "np-mean":  # without noise it is np
+        return task.group in ("noise", "real")
     if method.name in ABLATIONS:
         return task.group in ("example", "core", "d30", "noise")
     if task.group == "d30":

@@ -50,20 +50,21 @@ class Auto:
         del limit  # an adaptive step goes where its error control says
         for _ in range(MAX_REJECTIONS):
             segment = self._stepper.trial()
+            if segment is None:
+                continue
             integrator = self._stepper.integrator
             verdict = self._trail.judge(
-                accepted=segment is not None,
-                start=self._stepper.s if segment is None else segment.start,
-                end=self._stepper.s,
+                start=segment.start,
+                end=segment.end,
                 stiffness=integrator.stiffness.item(),
                 rejected=integrator.counts["rejected"].item(),
             )
             if verdict is Verdict.REDO:
                 self._afresh(segment)
-            elif segment is not None:
-                if verdict is Verdict.HAND_OVER:
-                    self._hand_over(segment)
-                return segment
+                continue
+            if verdict is Verdict.HAND_OVER:
+                self._hand_over(segment)
+            return segment
         raise self._stepper.failure()
 
     # -- the two methods ---------------------------------------------------------------------------
@@ -88,12 +89,8 @@ class Auto:
         past[0] = last.w_end
         self._implicit(last.w_end, last.end, h).start_from(past[None], np.array([h]))
 
-    def _afresh(self, last: Segment | None) -> None:
-        """The implicit method in place of the last step, or of a trial that was not accepted (None)."""
-        self._stepper.tally()
-        if last is None:
-            self._implicit(self.w, self.s, None)
-            return
+    def _afresh(self, last: Segment) -> None:
+        """The implicit method in place of the last step."""
         self.counts.accepted -= 1
         self.counts.rejected += 1
         self._implicit(last.w_start, last.start, None)

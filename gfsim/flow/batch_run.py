@@ -1,8 +1,4 @@
-"""The loop of a batch: attempts of an integrator, and for each accepted step the times, events and records of its row.
-
-Rows share evaluations and nothing else.  A row that fails, blows up or has met its last event is taken
-out; the others go on with the numbers they would have had alone (to a small part of their tolerance).
-"""
+"""The loop of a batch: attempts of an integrator; times, events and records of the rows whose step was accepted."""
 
 from __future__ import annotations
 

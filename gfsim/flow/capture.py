@@ -44,15 +44,16 @@ class CudaGraphs:
     def __call__(self, function: Callable[..., Array], inputs: tuple[Array, ...]) -> tuple[Callable[[], None], Array]:
         import torch
 
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(self.WARM_UP):
-                function(*inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            output = function(*inputs)
+        with torch.cuda.device(inputs[0].device):  # which need not be the current one
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(self.WARM_UP):
+                    function(*inputs)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                output = function(*inputs)
         return graph.replay, output
 
 

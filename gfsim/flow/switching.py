@@ -55,7 +55,7 @@ def explicit_tableau(field: Field, rtol: float) -> Tableau:
 
 
 class Verdict(Enum):
-    """What follows from a trial step."""
+    """What follows from an accepted step."""
 
     STAY = "the method goes on"
     HAND_OVER = "the other method goes on from the end of the step"
@@ -103,14 +103,12 @@ class Trail:
         """What was used when, so far."""
         return [stretch.frozen() for stretch in self._stretches]
 
-    def judge(self, *, accepted: bool, start: float, end: float, stiffness: float, rejected: int) -> Verdict:
-        """Take in a trial step from ``start`` to ``end`` of the clock and say what follows.
+    def judge(self, *, start: float, end: float, stiffness: float, rejected: int) -> Verdict:
+        """Take in an accepted step from ``start`` to ``end`` of the clock and say what follows.
 
         ``stiffness`` is its h |lambda|, ``rejected`` the number of rejected trials since this method took over.
         """
         now = self._now
-        if not accepted:
-            return Verdict.STAY
         now.end, now.steps, now.stiffness = end, now.steps + 1, max(now.stiffness, stiffness or 0.0)
         if self.explicit:
             return self._after_explicit(start, end, stiffness, rejected)

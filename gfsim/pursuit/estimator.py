@@ -29,13 +29,10 @@ from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, mer
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
-from gfsim.pursuit.stopping import default_rules
+from gfsim.pursuit.stopping import BY_USER, default_rules
 
 if TYPE_CHECKING:
     import torch
-
-STOPPED = ("callback", "interrupted")
-"""Endings by the user's will: no further network is grown."""
 
 REFIT_RUNS = 5
 """Runs of the fitter that the refit on all samples may take."""
@@ -124,7 +121,7 @@ class _NeuronPursuit(BaseEstimator):
                 bias=self._chosen("bias"),
             )
         rng = _generator(self.random_state)
-        several = whole_number(self.networks, "networks")
+        several = whole_number(self.networks, "networks") if warm is None else 1
         relax = 0.0 in grid
         growths: list[Growth] = []
         nets: list[Network] = []
@@ -143,7 +140,7 @@ class _NeuronPursuit(BaseEstimator):
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
                 growth = self._grown(train, held, config, chosen, relax, rng, warm)
-                if growths and growth.ending in STOPPED:
+                if growths and growth.ending in BY_USER:
                     break
                 net = growth.net
                 if self.refit and parted and growth.ending != "interrupted":
@@ -371,8 +368,9 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     max_neurons : int, optional
         Hidden neurons in all.  None: 50, in paper mode 20.
     l2 : float or "auto"
-        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5
-        in place of 0, as separated classes have no minimum without a penalty) on validation data.
+        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5, 1e-3, 1e-2, 3e-2,
+        as separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
+        best, as far as chance allows to tell.
     validation_fraction : float
         Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.
     patience : int, optional
@@ -384,7 +382,8 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     networks : int
         Where the first network leaves noise unexplained, grow so many, each with another random part of the samples
         held out and with the penalty chosen for the first; their mean is the model, one network of as many blocks.
-        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One with validation data given.
+        More accurate on noisy data, and that much larger; ``max_neurons`` bounds each.  One with validation data
+        given, and one on a warm start.
     candidates : "paths", "neurons", "random" or an object of :mod:`gfsim.pursuit.candidates`
     selection : "trials", "decrease", "ncf" or an object of :mod:`gfsim.pursuit.selection`
     fitter : "auto", "lm", "lbfgs", "flow" or an object of :mod:`gfsim.pursuit.fit`
@@ -525,7 +524,7 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
 
 def _noisy(growths: list[Growth]) -> bool:
     """Whether another network could better the mean: nobody wants an end, and validation data are not explained."""
-    return growths[-1].ending not in STOPPED and np.isfinite(growths[0].validation) and not growths[0].explained
+    return growths[-1].ending not in BY_USER and np.isfinite(growths[0].validation) and not growths[0].explained
 
 
 def _problem(data: _Data, scaling: Scaling, risk: str, split: Split | None = None) -> Problem:

@@ -32,7 +32,7 @@ from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.retreat import Retreat
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
-from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules
+from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Rule, State, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
@@ -217,7 +217,7 @@ def grow_over_l2(
         if validation is not None and l2 > 0 and relax:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
         grown.append(found)
-        if found.ending in ("callback", "interrupted") or found.explained:
+        if found.ending in BY_USER or found.explained:
             break
     if not grown:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")

@@ -13,6 +13,9 @@ from gfsim.errors import InvalidInput
 
 Ending = Literal["loss", "validation", "null", "budget", "no_escape", "no_improvement", "callback", "interrupted"]
 
+BY_USER: tuple[Ending, ...] = ("callback", "interrupted")
+"""Endings that the user wanted: nothing further is grown."""
+
 
 @dataclass(frozen=True)
 class State:
