@@ -32,6 +32,8 @@ class Auto:
         w = w0[None].copy()
         self.rows = RowField(field, clock, w)
         self._trail = Trail(self.tableau, 0.0)
+        self._asked = False
+        """Whether the stiffness at the start has been asked for."""
         self._explicit(w, np.zeros(1), None)
 
     @property
@@ -51,6 +53,7 @@ class Auto:
         for _ in range(MAX_REJECTIONS):
             segment = self._stepper.trial()
             if segment is None:
+                self._after_rejection()
                 continue
             integrator = self._stepper.integrator
             verdict = self._trail.judge(
@@ -70,8 +73,8 @@ class Auto:
     # -- the two methods ---------------------------------------------------------------------------
 
     def _explicit(self, w: np.ndarray, s: np.ndarray, h: np.ndarray | None) -> None:
-        pair = ExplicitPair(self.rows, w, self.tableau, rtol=self.rtol, atol=self.atol, s=s, h=h)
-        self._stepper = OneRow(pair, self.counts, self.tableau.name, self.rtol)
+        self._pair = ExplicitPair(self.rows, w, self.tableau, rtol=self.rtol, atol=self.atol, s=s, h=h)
+        self._stepper = OneRow(self._pair, self.counts, self.tableau.name, self.rtol)
 
     def _implicit(self, w: np.ndarray, s: float, h: float | None) -> NDF:
         first = None if h is None else np.array([h])
@@ -88,6 +91,15 @@ class Auto:
         past = last.at(last.end - h * np.arange(HISTORY))
         past[0] = last.w_end
         self._implicit(last.w_end, last.end, h).start_from(past[None], np.array([h]))
+
+    def _after_rejection(self) -> None:
+        """After the first trial of all was rejected: measure whether a further one is worth its velocities."""
+        if self._asked or not self._trail.untried:
+            return
+        self._asked = True
+        if self._trail.hopeless((self._pair.h * self._pair.fastest()).item()):
+            self._stepper.tally()
+            self._implicit(self.w, self.s, None)
 
     def _afresh(self, last: Segment) -> None:
         """The implicit method in place of the last step."""

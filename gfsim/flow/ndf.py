@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gfsim.arrays import Array, taken
+from gfsim.flow.frame import Frame
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
 from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
@@ -116,10 +117,11 @@ class NDF:
         self.D[:, 0], self.D[:, 1] = w, h[:, None] * v
         ones = self.counts["accepted"] * 0 + 1
         self.order, self.equal_steps = ones, ones * 0
+        self.frame = Frame(rows, w)
         self.newton = make_newton(rows, w, self.atol, self.counts, newton)
         self.ready = np.nan * self.s
-        """c dt/ds for which the systems are prepared; NaN where the curvature is still to be taken.  The
-        stiffness changes with the step and with the clock, the curvature only with the weights."""
+        """c dt/ds for which the systems are prepared; NaN where the curvature is still to be taken, 0 where only the
+        frame is new.  The stiffness changes with the step and with the clock, the curvature only with the weights."""
         self.age = ones * 0
         """Attempts since the curvature was taken; 0 when it belongs to this very step."""
         self.rate = 1.0 + 0.0 * self.s
@@ -150,6 +152,8 @@ class NDF:
     def attempt(self) -> Attempt:
         xp, k, D, h = self.rows.xp, self.order, self.D, self.h
         start, w_start = self.s, self.w
+        if self.frame.moving:  # its origin goes to the end of the step
+            D = D * self.frame.factor(h)[:, None, :]
         start_values = self._table("predict")[k] @ D
         guess, psi = start_values[:, 0], start_values[:, 1]
         scale = self.atol + self.rtol * xp.maximum(abs(guess), abs(w_start))
@@ -168,6 +172,8 @@ class NDF:
             inject = xp.where(took, inject, 0.0)
             d = xp.where(took, d, 0.0)
         after = update @ D + inject[:, :, None] * d[:, None, :]
+        if self.frame.moving and not every:
+            after = xp.where(took[:, :, None], after, self.D)
         self.D = after
         end = xp.where(accepted, start + h, start)
         self.s = end
@@ -175,9 +181,10 @@ class NDF:
         self.counts["accepted"] += accepted
         self.counts["rejected"] += ~accepted
         self.counts["overflow_rejected"] += ~finite
+        frame = self.frame.copy() if self.frame.moving else None
         self._adapt(after, scale, error, accepted, converged, finite, iterations)
         stuck = ~accepted & ~(self.h >= smallest_step(self.s))  # a step that is no number is none
-        interpolant = _Interpolant(self, after, end, h, k)
+        interpolant = _Interpolant(self, after, end, h, k, frame)
         return Attempt(accepted, stuck, start, end, w_start, after[:, 0], interpolant)
 
     def _pick(self, table: np.ndarray, k: Array) -> Array:
@@ -206,18 +213,21 @@ class NDF:
             solvable[index[~usable]] = False
             good = index[usable]
             if len(good):
-                solvable[good] = make(good, w[good], self._speed(good, rate[good]), c[good], rate[good])
-                self.ready[good], self.rate[good] = a[good], 1.0
+                speed = self._slope(good) / rate[good][:, None]
+                extra = self.frame.extra(good, c[good])
+                solvable[good] = make(good, w[good], speed, c[good], rate[good], extra)
+                self.ready[good] = a[good]
                 if mask is missing:
-                    self.age[good] = 0
+                    self.age[good], self.rate[good] = 0, 1.0
         # along stiff directions the prepared systems answer too much or too little by the ratio of the two
         self.relax = 2.0 / (1.0 + a / self.ready)
         return solvable
 
-    def _speed(self, index: Array, rate: Array) -> Array:
-        """dw/dt of the rows ``index`` by the differences, h dw/ds = sum_j D_j / j: no evaluation is spent on it."""
+    def _slope(self, index: Array | slice) -> Array:
+        """dw/ds of the rows ``index`` by the differences, h dv/ds = sum_j D_j / j: no evaluation is spent on it."""
         along = (self._table("slope")[self.order[index]][:, None] @ self.D[index])[:, 0]
-        return along / (self.h[index] * rate)[:, None]
+        slope = along / self.h[index][:, None]
+        return slope + self.frame.velocity(index, self.D[index, 0]) if self.frame.moving else slope
 
     def _iterate(
         self, guess: Array, psi: Array, scale: Array, c: Array, solvable: Array
@@ -235,7 +245,10 @@ class NDF:
             if not len(index):
                 break
             at = at_rows(index, len(d))
-            f = self.rows.velocity(guess[at] + d[at])
+            point = guess[at] + d[at]
+            f = self.rows.velocity(point)
+            if self.frame.moving:
+                f = f - self.frame.velocity(at, point)
             self.counts["velocity"][at] += 1
             iterations[at] += 1
             residual = c[at][:, None] * f - psi[at] - d[at]
@@ -280,8 +293,11 @@ class NDF:
             factor = xp.where(~converged & finite & ~old_curvature, 0.5, factor)
             factor = xp.where(~finite, OVERFLOW_SHRINK, factor)
         due = accepted & (self.equal_steps > k)
+        turned = due & False
         if bool(due.any()):
+            after, error, turned = self._choose_frame(after, scale, error, k, due)
             best, order_due = self._choose(after, scale, error, k, safety)
+            best = self.frame.bounded(best, self.h)
             idle = (best > IDLE_BAND[0]) & (best < IDLE_BAND[1]) & (order_due == k)
             best = xp.where(self.after_rejection, clamped(best, 0.0, 1.0), best)
             use = due & ~idle
@@ -294,12 +310,27 @@ class NDF:
             self.equal_steps = xp.where(changed, 0, self.equal_steps)
             self.h = self.h * factor
             self.D = self._rescale(factor, order) @ after
+            turned = turned | (changed & (self.frame.mu > 0))
         elif bool((order != k).any()):
             self.equal_steps = xp.where(order != k, 0, self.equal_steps)
+        self.ready = xp.where(turned & (self.ready == self.ready), 0.0, self.ready)
         self.age = self.age + 1
         # a slow iteration asks for a new curvature, unless it has just been taken
         stale = stale | (accepted & (self.rate > SLOW) & (iterations > 4) & (self.age > 3))
         self.ready = xp.where(stale, np.nan, self.ready)
+
+    def _choose_frame(
+        self, after: Array, scale: Array, error: Array, k: Array, due: Array
+    ) -> tuple[Array, Array, Array]:
+        """Differences and errors in the frame that suits the last values best, and the rows whose frame is new."""
+        slope = self._slope(slice(None))
+        chosen, turned = self.frame.chosen(after, self._table("signs"), self.h, k, slope, scale, due)
+        if not bool(turned.any()):
+            return after, error, turned
+        rows = self.rows.xp.arange(len(k))
+        self.D = chosen
+        here = self._pick(ERROR, k) * rms(chosen[rows, k + 1], scale)
+        return chosen, self.rows.xp.where(turned, here, error), turned
 
     def _choose(self, after: Array, scale: Array, error: Array, k: Array, safety: Array) -> tuple[Array, Array]:
         """(step factor, order) that promises the longest next step, from the error at orders k - 1, k, k + 1."""
@@ -331,6 +362,7 @@ class NDF:
         return xp.where(self._table("inside")[order], T, self._table("update")[0 * order])
 
     def keep(self, index: Array) -> None:
+        self.frame.keep(index)
         names = (
             "D",
             "s",
@@ -379,14 +411,15 @@ def _newton_basis(xp: object, theta: Array) -> Array:
 
 
 class _Interpolant:
-    """The polynomial through the last values, at clock values inside the step just taken."""
+    """The polynomial through the last values, in their frame, at clock values inside the step just taken."""
 
-    def __init__(self, of: NDF, D: Array, end: Array, h: Array, order: Array) -> None:
-        self.of, self.D, self.end, self.h, self.order = of, D, end, h, order
+    def __init__(self, of: NDF, D: Array, end: Array, h: Array, order: Array, frame: Frame | None) -> None:
+        self.of, self.D, self.end, self.h, self.order, self.frame = of, D, end, h, order, frame
 
     def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
         at = at_rows(rows, len(self.D))
         theta = (s - self.end[at][:, None]) / self.h[at][:, None]
         basis = _newton_basis(self.of.rows.xp, theta)
         basis = basis * self.of._table("inside")[self.order[at], 0][:, None, :]
-        return basis @ taken(self.D[at], part)
+        values = basis @ taken(self.D[at], part)
+        return values if self.frame is None else self.frame.inside(at, s - self.end[at][:, None], values, part)

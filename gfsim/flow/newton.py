@@ -2,9 +2,10 @@
 
 In the clock s, J = -rho H + v g' with the symmetric Hessian H of the potential, rho = dt/ds, v = dw/dt and
 g = d rho/dw (docs/theory.md, section 4): a symmetric matrix and one rank-one term, which is taken in by
-the Sherman-Morrison formula.  What is left is I + a H with a = c rho, solved in one of two ways:
+the Sherman-Morrison formula.  What is left is A = E + a H with a = c rho and a diagonal E: the unit matrix, or
+1 + c mu at the weights whose growth is taken out (:mod:`gfsim.flow.frame`).  It is solved in one of two ways:
 
-* :class:`DenseNewton`: the exact H and a Cholesky factor of I + a H, half the work of an LU factor;
+* :class:`DenseNewton`: the exact H and a Cholesky factor of A, half the work of an LU factor;
 * :class:`KrylovNewton`: H is never formed.  Its stiff directions, few near a sparse saddle and never more
   than the outputs (the Gauss-Newton part has that rank), are found by a block Krylov iteration on
   Hessian-vector products, the others share one middle value, and conjugate gradients do the rest where
@@ -54,21 +55,23 @@ class Newton(Protocol):
         """(B,) whether a row's curvature may be that of another row, so that its own might serve it better."""
         ...
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         """Take the curvature of the rows ``index`` (m,) at ``w`` (m, P), then :meth:`prepare`."""
         ...
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
-        """Make ready to solve with c (m,), dt/ds = rho (m,) and the clock's other term, H as it is.
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
+        """Make ready to solve with c (m,), dt/ds = rho (m,), the clock's other term and E = 1 + ``extra`` (m, P), H as
+        it is.
 
-        That term wants the weights ``w`` (m, P) and their speed ``v`` = dw/dt (m, P), for which an estimate will do.
+        The clock's term wants the weights ``w`` (m, P) and their speed ``v`` = dw/dt (m, P), for which an estimate will
+        do.  ``extra`` is None where it would be zero.
 
         False where the step is too long for the growth it meets: (m,).
         """
         ...
 
     def solve(self, index: Array, b: Array) -> Array:
-        """x with (I - c J) x = b for b (m, P), exactly or nearly: (m, P)."""
+        """x with (E - c J) x = b for b (m, P), exactly or nearly: (m, P)."""
         ...
 
     def keep(self, index: Array) -> None: ...
@@ -143,12 +146,12 @@ class DenseNewton:
     def stiffest(self) -> Array:
         return self.term.rho * self.largest
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         for k, point in zip(index.tolist(), w, strict=True):
             self.H[k] = self.rows.hessian(point)
             self.counts["jacobian"][k] += 1
             self.largest[k] = self._largest(k)
-        return self.prepare(index, w, v, c, rho)
+        return self.prepare(index, w, v, c, rho, extra)
 
     def _largest(self, k: int) -> Array:
         """The largest |eigenvalue| of H, by power iteration from where the last one ended."""
@@ -161,28 +164,28 @@ class DenseNewton:
         self.top[k] = x / size
         return size
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.term.update(index, w, v, c, rho)
         ok = c == c
         for j, k in enumerate(index.tolist()):
             self.counts["factorisations"][k] += 1
-            ok[j] = self._factorise(k, float(c[j] * self.term.rho[k]))
+            ok[j] = self._factorise(k, float(c[j] * self.term.rho[k]), 1.0 if extra is None else 1.0 + extra[j])
         if not self.term.physical:
             good = index[ok]
             if len(good):
                 self.term.solved(good, self._base(good, self.term.v[good]))
         return ok
 
-    def _factorise(self, k: int, a: float) -> bool:
+    def _factorise(self, k: int, a: float, diagonal: Array | float) -> bool:
         if self.rows.xp is np:
             M = a * self.H[k]
-            M.ravel()[:: len(M) + 1] += 1.0
+            M.ravel()[:: len(M) + 1] += diagonal
             factor, info = dpotrf(M.T, lower=0, overwrite_a=1, clean=0)  # M is symmetric: .T makes it Fortran's
             self.factor[k] = factor
             return info == 0
         torch = self.rows.xp
         M = a * self.H[k]
-        M.diagonal().add_(1.0)
+        M.diagonal().add_(diagonal)
         factor, info = torch.linalg.cholesky_ex(M)
         self.factor[k] = factor
         return int(info) == 0
@@ -225,6 +228,9 @@ class KrylovNewton:
         self.largest = np.nan * w[:, 0]
         self.alone = self.a != self.a
         """Rows that look for directions of their own."""
+        self.extra = 0.0 * w[:, :0]
+        self.core = self._zeros((n, 0, 0), w)
+        """E - 1, and what the stiff directions add to the inverse of A's diagonal part: empty where E = 1."""
 
     @property
     def borrowed(self) -> Array:
@@ -239,12 +245,12 @@ class KrylovNewton:
 
     # -- the stiff directions ----------------------------------------------------------------------
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.a[index] = c * rho
         # a row that comes back was not served well by what it had
         self.alone[index] = self.alone[index] | (self.largest[index] == self.largest[index])
         self._take(index, w)
-        return self.prepare(index, w, v, c, rho)
+        return self.prepare(index, w, v, c, rho, extra)
 
     @property
     def _room(self) -> int:
@@ -335,23 +341,57 @@ class KrylovNewton:
 
     # -- solving -----------------------------------------------------------------------------------
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.term.update(index, w, v, c, rho)
         a = self.a[index] = c * rho
         coarse = a * self.last[index] > LOOSE
         if self.width < self._room and bool(coarse.any()):
             some = index[coarse]
             self._take(some, w[coarse])
-        ok = (1.0 + a[:, None] * self.lam[index] > 0.1).all(-1)
+        bend = 1.0 + a[:, None] * self.lam[index]
+        if extra is not None:
+            bend = bend + (self.Q[index] ** 2 @ extra[:, :, None])[:, :, 0]
+        self._take_extra(index, extra)
         if not self.term.physical:
             self.term.solved(index, self._base(index, self.term.v[index]))
-        return ok
+        return (bend > 0.1).all(-1)
+
+    def _take_extra(self, index: Array, extra: Array | None) -> None:
+        """With R = (E + a sigma)^-1 and S = a diag(lambda - sigma): core = (1 + S Q R Q')^-1 S (Woodbury's formula)."""
+        n, r, size = self.Q.shape
+        if extra is None:
+            if not self.extra.shape[1]:
+                return
+            if len(index) == n:
+                self.extra, self.core = self.extra[:, :0], self.core[:, :0, :0]
+                return
+            extra = 0.0 * self.point[index]
+        if not self.extra.shape[1]:
+            self.extra = self._zeros((n, size), self.Q)
+        if self.core.shape[1] != r:
+            # rows that are not in ``index`` go on with the directions that they had, the first ones
+            core = self._zeros((n, r, r), self.Q)
+            old = self.core.shape[1]
+            core[:, :old, :old] = self.core
+            self.core = core
+        self.extra[index] = extra
+        a, Q = self.a[index][:, None], self.Q[index]
+        sigma = 0.5 * self.last[index][:, None]
+        R, S = 1.0 / (1.0 + extra + a * sigma), (a * (self.lam[index] - sigma))[:, :, None]
+        xp = self.rows.xp
+        unit = xp.eye(r) if xp is np else xp.eye(r, dtype=Q.dtype, device=Q.device)
+        self.core[index] = xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
 
     def _deflated(self, index: Array, b: Array) -> Array:
-        """(I + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
+        """(E + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
         at = at_rows(index, len(self.a))
         a = self.a[at][:, None]
         rest = 1.0 + 0.5 * a * self.last[at][:, None]
+        if self.extra.shape[1]:
+            x = b / (rest + self.extra[at])
+            Q = self.Q[at]
+            along = self.core[at] @ (Q @ x[:, :, None])
+            return x - (Q.mT @ along)[:, :, 0] / (rest + self.extra[at])
         if self.Q.shape[1] == 0:
             return b / rest
         Q = self.Q[at]
@@ -370,15 +410,16 @@ class KrylovNewton:
         return x
 
     def _conjugate_gradients(self, index: Array, b: Array, x: Array) -> Array:
-        """Preconditioned conjugate gradients on (I + a H) x = b from x, rows frozen as they converge.
+        """Preconditioned conjugate gradients on (E + a H) x = b from x, rows frozen as they converge.
 
         Converged is measured in units of each weight's tolerance: small weights need their own accuracy.
         """
         a, w = self.a[index][:, None], self.point[index]
+        E = 1.0 + self.extra[index] if self.extra.shape[1] else 1.0
 
         def apply(u: Array) -> Array:
             self.counts["hessian_product"][index] += 1
-            return u + a * self.rows.hessian_product(w, u[:, None])[:, 0]
+            return u * E + a * self.rows.hessian_product(w, u[:, None])[:, 0]
 
         residual = b - apply(x)
         z = self._deflated(index, residual)
@@ -408,5 +449,5 @@ class KrylovNewton:
 
     def keep(self, index: Array) -> None:
         self.term.keep(index)
-        for name in ("point", "unit", "Q", "lam", "last", "a", "largest", "alone"):
+        for name in ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "core"):
             setattr(self, name, getattr(self, name)[index])

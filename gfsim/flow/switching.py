@@ -7,7 +7,7 @@ h |lambda| as they go, and the rule follows the measurement:
 
 * explicit -> implicit once steps at more than ``NEAR_EDGE`` of the stability limit, and rejections near it,
   outnumber the other steps by so many that they cost ``STIFF_WORK`` velocities, or at once after a step far beyond
-  the limit;
+  the limit, or when the very first trial is rejected and the next would be ``FAR`` beyond it;
 * implicit -> explicit once steps with h |lambda| below ``EASY``, where an explicit one could be three times as
   long, outnumber the others by ``EASY_STEPS``.
 
@@ -34,6 +34,10 @@ net (nine steps of the fifth-order pair, five of the eighth-order one); easy imp
 
 NEAR_EDGE, BEYOND = 0.5, 2.0
 """In units of the explicit method's limit on h |lambda|: counted as stiff, and left at once."""
+
+FAR = 10.0
+"""In the same units: a trial step that is not worth its velocities, since it would be rejected unless the fast directions
+are at rest, where the implicit method takes it at once."""
 
 EASY = 1.0
 
@@ -117,6 +121,18 @@ class Trail:
             return Verdict.STAY
         self._enter(self.explicit_name, end)
         return Verdict.HAND_OVER
+
+    @property
+    def untried(self) -> bool:
+        """Whether the explicit method has not made a step yet, so that nothing is known of the stiffness."""
+        return self.explicit and self._now.steps == 0
+
+    def hopeless(self, stiffness: float) -> bool:
+        """Whether the implicit method takes over from an untried explicit one, whose next trial has this h |lambda|."""
+        if not stiffness > FAR * self.edge:
+            return False
+        self._redo(self._now.end)
+        return True
 
     def _after_explicit(self, start: float, end: float, stiffness: float, rejected: int) -> Verdict:
         stiff = stiffness > NEAR_EDGE * self.edge
