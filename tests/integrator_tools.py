@@ -25,7 +25,7 @@ from gfsim.saddles.find import find_saddle
 from gfsim.saddles.saddle import SparseSaddle
 
 OWN_ADAPTIVE = ("dp5", "dp8", "rkc", "ndf", "auto")
-IN_A_BATCH = ("dp5", "dp8", "rkc", "ndf")
+IN_A_BATCH = ("dp5", "dp8", "rkc", "ndf", "auto")
 PAIRS: dict[str, Callable[[], Tableau]] = {"bs3": bogacki_shampine, "dp5": dormand_prince_5, "dp8": dormand_prince_8}
 
 

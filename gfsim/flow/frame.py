@@ -1,9 +1,9 @@
 """A frame that grows with the weights: backward differences of e^(-mu s) w in place of those of w.
 
-Near a saddle the small weights turn towards a KKT point of the NCF and then grow along it, for log(1/delta) units of the
-clock, as e^(mu s) (docs/theory.md, section 4).  A polynomial follows an exponential only in steps of a fraction of
-1 / mu, so that the cost of an escape would grow with log(1/delta).  For the weights that grow, with a rate mu and an
-origin s0 of its own for every row,
+Near a saddle the small weights turn towards a KKT point of the NCF and then grow along it as e^(mu s), for a stretch
+log(1/delta) / mu of the clock (docs/theory.md, section 4).  A polynomial follows an exponential only in steps of a
+fraction of 1 / mu, so the cost of an escape would grow with log(1/delta).  For the weights that grow, with a rate mu
+and an origin s0 of its own for every row,
 
     w(s) = e^(mu (s - s0)) v(s),      dv/ds = e^(-mu (s - s0)) dw/ds - mu v,
 
@@ -19,7 +19,7 @@ import copy
 import numpy as np
 
 from gfsim.arrays import Array, taken
-from gfsim.flow.rows import RowField, inner
+from gfsim.flow.rows import RowField, inner, join_rows, keep_rows
 
 WORTH = 0.1
 """mu h above which a frame is looked for: below it, a polynomial of the order at hand follows the growth."""
@@ -38,7 +38,7 @@ MOST = 2.5
 
 
 class Frame:
-    """The frames of rows w (B, P): their rates ``mu`` (B,), 0 where there is none, and their weights ``grows`` (B, P)."""
+    """The frames of rows w (B, P): their rates ``mu`` (B,), 0 where there is none."""
 
     def __init__(self, rows: RowField, w: Array) -> None:
         self.rows = rows
@@ -123,7 +123,11 @@ class Frame:
         return copy.copy(self)  # its arrays are replaced, never written to
 
     def keep(self, index: Array) -> None:
-        self.mu, self.grows = self.mu[index], self.grows[index]
+        keep_rows(self, ("mu", "grows"), index)
+
+    def join(self, other: Frame) -> None:
+        join_rows(self, other, ("mu", "grows"), self.rows.xp)
+        self.moving = self.moving or other.moving
 
 
 def _turned(D: Array, signs: Array, power: Array) -> Array:

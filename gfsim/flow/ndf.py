@@ -20,7 +20,7 @@ from gfsim.arrays import Array, taken
 from gfsim.flow.frame import Frame
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -37,8 +37,12 @@ SHARE = 0.3
 """Part of the tolerance that one step may use: a block that grows by half takes a dozen steps, whose errors add up.
 Measured near a sparse saddle (tests/test_integrators_saddle.py): 4 to 10 rtol after that growth, for a tenth more
 velocities than at 1, where it is 16 to 31 rtol."""
-NEWTON_STEPS, NEWTON_TOL = 7, 0.03
+NEWTON_STEPS, NEWTON_TOL = 7, 0.1
 """Iterations, and the part of the error test's unit to which Newton's iteration is carried."""
+
+DOUBT = 2.0
+"""Factor on the remembered rate of convergence after a step of one iteration, which measures none: without it a rate that
+has grown worse goes unnoticed until the differences are full of what the iterations left."""
 
 SLOW = 0.4
 """A convergence rate above which the curvature is taken anew at the next step."""
@@ -49,6 +53,8 @@ DRIFT = 0.25
 SHRINK, GROW, OVERFLOW_SHRINK = 0.2, 10.0, 0.1
 IDLE_BAND = (0.85, 1.25)
 """Step factors within which the step stays as it is: a new one costs a new factorisation."""
+
+ROWS = ("D", "s", "h", "atol", "order", "equal_steps", "ready", "age", "rate", "after_rejection")
 
 
 def _tables() -> dict[str, np.ndarray]:
@@ -362,23 +368,19 @@ class NDF:
         return xp.where(self._table("inside")[order], T, self._table("update")[0 * order])
 
     def keep(self, index: Array) -> None:
-        self.frame.keep(index)
-        names = (
-            "D",
-            "s",
-            "h",
-            "atol",
-            "order",
-            "equal_steps",
-            "ready",
-            "age",
-            "rate",
-            "after_rejection",
-        )
-        for name in names:
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, ROWS, index)
         self.counts = {name: values[index] for name, values in self.counts.items()}
+        self.frame.keep(index)
         self.newton.keep(index)
+        self.newton.counts = self.counts  # type: ignore[attr-defined]
+
+    def join(self, other: NDF) -> None:
+        """Take in the rows of ``other``, of the same field and tolerance, after those that are here."""
+        xp = self.rows.xp
+        join_rows(self, other, ROWS, xp)
+        self.counts = {name: xp.concatenate([values, other.counts[name]]) for name, values in self.counts.items()}
+        self.frame.join(other.frame)
+        self.newton.join(other.newton)
         self.newton.counts = self.counts  # type: ignore[attr-defined]
 
 
@@ -391,9 +393,11 @@ def _judge(m: int, xp: Any, size: Array, before: Array, rate: Array) -> tuple[Ar
         least = 0.2 * rate if m > 1 else 0.01 + 0.0 * seen
         rate = xp.where(seen > least, seen, least)
         rate = xp.where(rate < np.inf, rate, 1.0)
+    left = clamped(rate, 0.0, 0.95)
+    if not m:
+        rate = DOUBT * rate
     hopeless = (size > 1e10) | (rate >= 0.95) if m else size > 1e10
     hopeless = hopeless | xp.where(fine, False, True)
-    left = clamped(rate, 0.0, 0.95)
     done = (size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0)
     return rate, fine, xp.where(hopeless, False, done), hopeless
 

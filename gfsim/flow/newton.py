@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from gfsim.arrays import Array
-from gfsim.flow.rows import RowField, at_rows, inner, rms
+from gfsim.flow.rows import RowField, at_rows, inner, join_rows, keep_rows, rms
 
 DENSE_UP_TO = 200
 """Weights up to which one trajectory forms H; with more, or in a batch, its stiff directions are cheaper."""
@@ -42,6 +42,8 @@ NEARBY = 0.2
 """Rows whose distance is below this part of their norm borrow each other's stiff directions."""
 
 CG_RTOL, CG_STEPS = 0.05, 40
+
+KRYLOV_ROWS = ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "core")
 
 
 class Newton(Protocol):
@@ -76,15 +78,24 @@ class Newton(Protocol):
 
     def keep(self, index: Array) -> None: ...
 
+    def join(self, other: Any) -> None:
+        """Take in the rows of another one of the same kind."""
+        ...
+
 
 def make_newton(rows: RowField, w: Array, unit: Array, counts: dict[str, Array], kind: str) -> Newton:
     """Of the named kind, for rows w (B, P) whose errors count in ``unit`` (B, P).
 
     ``"dense"``, ``"krylov"``, or ``"auto"``: dense for a single trajectory of at most DENSE_UP_TO weights."""
+    if kind == "auto":
+        kind = kind_for(w)
+    return DenseNewton(rows, w, counts) if kind == "dense" else KrylovNewton(rows, w, unit, counts)
+
+
+def kind_for(w: Array) -> str:
+    """The kind that is cheaper for rows w (B, P)."""
     small = w.shape[1] <= 64 or (len(w) == 1 and w.shape[1] <= DENSE_UP_TO)
-    if kind == "dense" or (kind == "auto" and small):
-        return DenseNewton(rows, w, counts)
-    return KrylovNewton(rows, w, unit, counts)
+    return "dense" if small else "krylov"
 
 
 class _ClockTerm:
@@ -121,10 +132,15 @@ class _ClockTerm:
         share = self.strength[at] * inner(self.g[at], x)
         return x + share[:, None] * self.sv[at]
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv", "strength")
+
     def keep(self, index: Array) -> None:
-        names = ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv", "strength")
-        for name in names:
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, self._names, index)
+
+    def join(self, other: _ClockTerm) -> None:
+        join_rows(self, other, self._names, self.rows.xp)
 
 
 class DenseNewton:
@@ -206,7 +222,12 @@ class DenseNewton:
         self.term.keep(index)
         chosen = index.tolist()
         self.H, self.factor = [self.H[k] for k in chosen], [self.factor[k] for k in chosen]
-        self.top, self.largest = self.top[index], self.largest[index]
+        keep_rows(self, ("top", "largest"), index)
+
+    def join(self, other: DenseNewton) -> None:
+        self.term.join(other.term)
+        self.H, self.factor = [*self.H, *other.H], [*self.factor, *other.factor]
+        join_rows(self, other, ("top", "largest"), self.rows.xp)
 
 
 class KrylovNewton:
@@ -265,9 +286,7 @@ class KrylovNewton:
         """
         self.point[index] = w
         if self.Q.shape[1] == 0:
-            n, size = self.point.shape
-            self.Q = self._zeros((n, self.width, size), w)
-            self.lam = self._zeros((n, self.width), w)
+            self._widen(self.width)
         sharing = ~self.alone[index]
         if len(index) > 1 and bool(sharing.any()):
             lender = int((self.a[index] * sharing).argmax())
@@ -357,30 +376,23 @@ class KrylovNewton:
         return (bend > 0.1).all(-1)
 
     def _take_extra(self, index: Array, extra: Array | None) -> None:
-        """With R = (E + a sigma)^-1 and S = a diag(lambda - sigma): core = (1 + S Q R Q')^-1 S (Woodbury's formula)."""
-        n, r, size = self.Q.shape
-        if extra is None:
-            if not self.extra.shape[1]:
-                return
-            if len(index) == n:
-                self.extra, self.core = self.extra[:, :0], self.core[:, :0, :0]
-                return
-            extra = 0.0 * self.point[index]
+        if extra is None and (not self.extra.shape[1] or len(index) == len(self.a)):
+            self.extra, self.core = self.extra[:, :0], self.core[:, :0, :0]
+            return
         if not self.extra.shape[1]:
-            self.extra = self._zeros((n, size), self.Q)
-        if self.core.shape[1] != r:
-            # rows that are not in ``index`` go on with the directions that they had, the first ones
-            core = self._zeros((n, r, r), self.Q)
-            old = self.core.shape[1]
-            core[:, :old, :old] = self.core
-            self.core = core
-        self.extra[index] = extra
-        a, Q = self.a[index][:, None], self.Q[index]
-        sigma = 0.5 * self.last[index][:, None]
-        R, S = 1.0 / (1.0 + extra + a * sigma), (a * (self.lam[index] - sigma))[:, :, None]
-        xp = self.rows.xp
-        unit = xp.eye(r) if xp is np else xp.eye(r, dtype=Q.dtype, device=Q.device)
-        self.core[index] = xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
+            self.extra = 0.0 * self.point
+        self.extra[index] = 0.0 if extra is None else extra
+        if self.core.shape[1] == self.Q.shape[1]:
+            self.core[index] = self._core_of(index)
+        else:
+            self.core = self._core_of(slice(None))
+
+    def _core_of(self, index: Array | slice) -> Array:
+        """With R = (E + a sigma)^-1 and S = a diag(lambda - sigma): (1 + S Q R Q')^-1 S, by Woodbury's formula."""
+        xp, a, Q, sigma = self.rows.xp, self.a[index][:, None], self.Q[index], 0.5 * self.last[index][:, None]
+        R, S = 1.0 / (1.0 + self.extra[index] + a * sigma), (a * (self.lam[index] - sigma))[:, :, None]
+        unit = np.eye(Q.shape[1]) if xp is np else xp.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
+        return xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
 
     def _deflated(self, index: Array, b: Array) -> Array:
         """(E + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
@@ -449,5 +461,17 @@ class KrylovNewton:
 
     def keep(self, index: Array) -> None:
         self.term.keep(index)
-        for name in ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "core"):
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, KRYLOV_ROWS, index)
+
+    def join(self, other: KrylovNewton) -> None:
+        width, known = max(self.width, other.width), self.Q.shape[1] + other.Q.shape[1] > 0
+        turned = self.extra.shape[1] + other.extra.shape[1] > 0
+        for one in (self, other):
+            one.width = width
+            if known and one.Q.shape[1] < width:
+                one._widen(width)
+            if turned:
+                one.extra = one.extra if one.extra.shape[1] else 0.0 * one.point
+                one.core = one._core_of(slice(None))
+        self.term.join(other.term)
+        join_rows(self, other, KRYLOV_ROWS, self.rows.xp)

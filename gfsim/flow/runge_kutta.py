@@ -12,7 +12,7 @@ import numpy as np
 
 from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, inner, rms
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, inner, join_rows, keep_rows, rms
 from gfsim.flow.tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
@@ -21,6 +21,8 @@ OVERFLOW_SHRINK = 0.1
 
 POWERS = 2
 """Hessian-vector products of an estimate of the largest |lambda|."""
+
+ROWS = ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness", "first_change")
 
 
 class ExplicitPair:
@@ -75,18 +77,19 @@ class ExplicitPair:
         self.first_change = 0.0 * w
         """Change of the velocity over the first stage of the last trial: along what is fast."""
 
-    def fastest(self) -> Array:
-        """(B,) an estimate, from below, of the largest |lambda| where the rows are, by Hessian-vector products.
+    def fastest(self, index: Array) -> Array:
+        """An estimate, from below, of the largest |lambda| where the rows ``index`` (m,) are, by Hessian-vector
+        products: (m,).
 
         A rejected trial may have gone where the flow looks quite different; the first stage is the shortest way.
         """
-        x, size = self.first_change, 0.0 * self.s
+        w, x, size = self.w[index], self.first_change[index], 0.0 * self.s[index]
         for _ in range(POWERS):
             x = x / (inner(x, x)[:, None] ** 0.5 + 1e-300)
-            x = self.rows.hessian_product(self.w, x[:, None])[:, 0]
+            x = self.rows.hessian_product(w, x[:, None])[:, 0]
             size = inner(x, x) ** 0.5
-            self.counts["hessian_product"] += 1
-        return self.rows.rate(self.w) * size
+            self.counts["hessian_product"][index] += 1
+        return self.rows.rate(w) * size
 
     def attempt(self) -> Attempt:
         xp, t, h = self.rows.xp, self.tableau, self.h
@@ -153,9 +156,14 @@ class ExplicitPair:
         return fifth**2 / ((fifth**2 + 0.01 * third**2) ** 0.5 + 1e-300), edge, gap
 
     def keep(self, index: Array) -> None:
-        for name in ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness", "first_change"):
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, ROWS, index)
         self.counts = {name: values[index] for name, values in self.counts.items()}
+
+    def join(self, other: ExplicitPair) -> None:
+        """Take in the rows of ``other``, of the same field, method and tolerance, after those that are here."""
+        xp = self.rows.xp
+        join_rows(self, other, ROWS, xp)
+        self.counts = {name: xp.concatenate([values, other.counts[name]]) for name, values in self.counts.items()}
 
 
 def _control(
