@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from flow_fields import linear_field, toy, toy_start
-from integrator_tools import Timed, quartic, saddle_direction, square_saddle, total
+from integrator_tools import quartic, rapids, saddle_direction, square_saddle, total
 
 from gfsim.flow.clock import PhysicalTime
 from gfsim.flow.events import loss_level, norm_level
@@ -21,17 +21,6 @@ from gfsim.flow.tableaus import dormand_prince_5
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 from gfsim.saddles.saddle import origin
-
-
-def rapids() -> Timed:
-    """y' = -k(t) (y - sin t), k = 1 but for 1e4 between t = 3 and t = 8: smooth, stiff, smooth."""
-
-    def k(t):
-        return 1.0 + 1e4 * 0.25 * (1 + np.tanh(8 * (t - 3))) * (1 - np.tanh(8 * (t - 8)))
-
-    return Timed(
-        lambda y, t: -k(t)[..., None] * (y - np.sin(t)[..., None]), lambda _y, t: np.array([[-k(np.asarray(t))]])
-    )
 
 
 def check_phases(run):

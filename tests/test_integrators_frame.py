@@ -122,12 +122,21 @@ def deep_escape(delta: float, method: str):
 
 
 @pytest.mark.parametrize("method", ["ndf", "auto"])
-def test_the_cost_of_an_escape_is_nearly_flat_in_delta(method):
-    """Four more decades of delta cost half as much again at most, in evaluations of all kinds."""
-    runs = {delta: deep_escape(delta, method) for delta in (1e-2, 1e-4, 1e-6)}
-    assert all(run.ok for run in runs.values())
-    costs = {delta: total(run.counts) for delta, run in runs.items()}
-    assert costs[1e-6] <= 1.5 * costs[1e-2]
+def test_deeper_starts_cost_little_more(method, monkeypatch):
+    """Once the direction has converged two more decades of delta are a few steps; without the frame they are many."""
+
+    def two_decades() -> tuple[int, int]:
+        shallow, deep = (deep_escape(delta, method) for delta in (1e-6, 1e-8))
+        assert shallow.ok
+        assert deep.ok
+        return deep.counts.accepted - shallow.counts.accepted, total(deep.counts) - total(shallow.counts)
+
+    steps, cost = two_decades()
+    monkeypatch.setattr(frame, "WORTH", math.inf)
+    many, dear = two_decades()
+    assert steps <= 15
+    assert steps <= 0.5 * many
+    assert cost <= 0.5 * dear
 
 
 def test_a_run_in_a_moving_frame_is_saved_whole(tmp_path):

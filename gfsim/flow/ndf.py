@@ -41,8 +41,8 @@ NEWTON_STEPS, NEWTON_TOL = 7, 0.1
 """Iterations, and the part of the error test's unit to which Newton's iteration is carried."""
 
 DOUBT = 2.0
-"""Factor on the remembered rate of convergence after a step of one iteration, which measures none: without it a rate that
-has grown worse goes unnoticed until the differences are full of what the iterations left."""
+"""Factor on the remembered rate of convergence after a step of one iteration, which measures none: without it a rate
+that has grown worse goes unnoticed until the differences are full of what the iterations left."""
 
 SLOW = 0.4
 """A convergence rate above which the curvature is taken anew at the next step."""
