@@ -15,11 +15,12 @@ the end of the step, where w = v, the only traces are the factor e^(mu h) on the
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
 from gfsim.arrays import Array, taken
-from gfsim.flow.rows import RowField, inner, join_rows, keep_rows
+from gfsim.flow.rows import RowField, inner, join_rows, keep_rows, rms
 
 WORTH = 0.1
 """mu h above which a frame is looked for: below it, a polynomial of the order at hand follows the growth."""
@@ -61,9 +62,13 @@ class Frame:
         return self.grows[index] * (c * self.mu[index])[:, None] if self.moving else None
 
     def inside(self, at: Array | slice, past: Array, values: Array, part: Array | None) -> Array:
-        """w (m, q, P) at ``past`` (m, q) <= 0 of the clock, counted from the end of the step, from ``values`` of v."""
-        more = self.rows.xp.expm1(self.mu[at][:, None] * past)[:, :, None]
-        return values * (1.0 + taken(self.grows[at], part)[:, None, :] * more)
+        """w (m, q, P) at ``past`` (m, q) <= 0 of the clock, counted from the end of the step, from ``values`` of v, which
+        are overwritten."""
+        mu = self.mu[at]
+        rows = mu > 0
+        more = self.rows.xp.expm1(mu[rows][:, None] * past[rows])[:, :, None]
+        values[rows] *= 1.0 + taken(self.grows[at][rows], part)[:, None, :] * more
+        return values
 
     def bounded(self, factor: Array, h: Array) -> Array:
         """The factor (B,) by which steps h may change at most."""
@@ -71,52 +76,58 @@ class Frame:
             return factor
         return self.rows.xp.where(self.mu * h * factor > MOST, MOST / (self.mu * h + 1e-300), factor)
 
-    def chosen(
-        self, D: Array, signs: Array, h: Array, k: Array, slope: Array, scale: Array, due: Array
+    def choose(
+        self, due: Array, D: Array, signs: Array, h: Array, k: Array, slope: Array, scale: Array
     ) -> tuple[Array, Array]:
-        """The differences of the frame that suits the past best, and the rows (B,) whose frame changed.
+        """Change the frame of those of the rows ``due`` (m,) whose past another one suits better.
 
         Parameters
         ----------
         D : (B, WIDTH, P)
-            Differences at the present frame, valid up to order k + 2.
+            Differences of all rows in their present frames, valid up to order k + 2.
         signs : (WIDTH, WIDTH)
             Turns differences into past values, and those into differences.
         h, k : (B,)
             Steps and orders.
-        slope : (B, P)
-            dw/ds at the last values w = D[:, 0].
+        slope : (m, P)
+            dw/ds at the last values w = D[:, 0] of the rows ``due``.
         scale : (B, P)
             Unit of the errors.
-        due : (B,) of bool
-            Rows whose frame may change.
+
+        Returns
+        -------
+        rows : (n,)
+            Those whose frame has changed.
+        differences : (n, WIDTH, P)
+            Theirs, in the new frame.
         """
-        xp = self.rows.xp
-        rows = xp.arange(len(k)) if xp is np else xp.arange(len(k), device=k.device)
-        w, last = D[:, 0], D[rows, k + 1]
-        now = ((last / scale) ** 2).sum(-1)
+        xp, none = self.rows.xp, due[:0]
+        w, unit = D[due, 0], scale[due]
         # the rate that fits the weights which move most
-        weight = (slope / scale**2) ** 2
+        weight = (slope / unit**2) ** 2
         mu = inner(weight * w, slope) / (inner(weight * w, w) + 1e-300)
-        mu = xp.where((mu * h > WORTH) & (abs(mu - self.mu) * h < JUMP), mu, 0.0)
-        if not bool(((mu > 0) | (self.mu > 0)).any()):
-            return D, mu > np.inf
-        rest = D
-        if self.moving:
-            rest = xp.where(self.grows[:, None, :] > 0, _turned(D, signs, -self.mu * h), D)
-        grown = _turned(rest, signs, mu * h)
+        step, before = h[due], self.mu[due]
+        mu = xp.where((mu * step > WORTH) & (abs(mu - before) * step < JUMP), mu, 0.0)
+        some = (mu > 0) | (before > 0)
+        if not bool(some.any()):
+            return none, D[none]
+        due, mu, step, before, w, unit, slope = (x[some] for x in (due, mu, step, before, w, unit, slope))
+        top, rows = k[due] + 1, _count(xp, due)
+        now = rest = D[due]
+        if bool((before > 0).any()):
+            rest = xp.where(self.grows[due][:, None, :] > 0, _turned(now, signs, -before * step), now)
+        grown = _turned(rest, signs, mu * step)
         alike = abs(slope - mu[:, None] * w) < ALIKE * abs(mu[:, None] * w)
-        grows = alike & (abs(grown[rows, k + 1]) < abs(rest[rows, k + 1]))
-        mu = xp.where(grows.any(-1), mu, 0.0)
+        grows = alike & (abs(grown[rows, top]) < abs(rest[rows, top]))
         new = xp.where(grows[:, None, :], grown, rest)
-        then = ((new[rows, k + 1] / scale) ** 2).sum(-1)
-        change = due & (then < BETTER**2 * now)
+        change = rms(new[rows, top], unit) < BETTER * rms(now[rows, top], unit)
         if not bool(change.any()):
-            return D, change
-        self.mu = xp.where(change, mu, self.mu)
-        self.grows = xp.where(change[:, None], 1.0 * grows, self.grows)
+            return none, D[none]
+        due = due[change]
+        self.mu, self.grows = 1.0 * self.mu, 1.0 * self.grows
+        self.mu[due], self.grows[due] = xp.where(grows.any(-1), mu, 0.0)[change], 1.0 * grows[change]
         self.moving = bool((self.mu > 0).any())
-        return xp.where(change[:, None, None], new, D), change
+        return due, new[change]
 
     def copy(self) -> Frame:
         """A frame that stays as this one is now."""
@@ -128,6 +139,11 @@ class Frame:
     def join(self, other: Frame) -> None:
         join_rows(self, other, ("mu", "grows"), self.rows.xp)
         self.moving = self.moving or other.moving
+
+
+def _count(xp: Any, like: Array) -> Array:
+    """0, 1, 2, ... for every row of ``like``."""
+    return np.arange(len(like)) if xp is np else xp.arange(len(like), device=like.device)
 
 
 def _turned(D: Array, signs: Array, power: Array) -> Array:

@@ -328,15 +328,16 @@ class NDF:
     def _choose_frame(
         self, after: Array, scale: Array, error: Array, k: Array, due: Array
     ) -> tuple[Array, Array, Array]:
-        """Differences and errors in the frame that suits the last values best, and the rows whose frame is new."""
-        slope = self._slope(slice(None))
-        chosen, turned = self.frame.chosen(after, self._table("signs"), self.h, k, slope, scale, due)
-        if not bool(turned.any()):
-            return after, error, turned
-        rows = self.rows.xp.arange(len(k))
-        self.D = chosen
-        here = self._pick(ERROR, k) * rms(chosen[rows, k + 1], scale)
-        return chosen, self.rows.xp.where(turned, here, error), turned
+        """Differences and errors in the frames that suit the last values best, and the rows whose frame is new."""
+        index = self._index(due)
+        index, there = self.frame.choose(index, after, self._table("signs"), self.h, k, self._slope(index), scale)
+        turned = due & False
+        if len(index):
+            self.D, error = 1.0 * after, 1.0 * error  # the step's interpolant holds the old ones
+            self.D[index], turned[index] = there, True
+            top, rows = k[index], self._index(index == index)
+            error[index] = self._pick(ERROR, top) * rms(there[rows, top + 1], scale[index])
+        return self.D, error, turned
 
     def _choose(self, after: Array, scale: Array, error: Array, k: Array, safety: Array) -> tuple[Array, Array]:
         """(step factor, order) that promises the longest next step, from the error at orders k - 1, k, k + 1."""

@@ -43,7 +43,7 @@ NEARBY = 0.2
 
 CG_RTOL, CG_STEPS = 0.05, 40
 
-KRYLOV_ROWS = ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "core")
+KRYLOV_ROWS = ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "rest", "core")
 
 
 class Newton(Protocol):
@@ -249,9 +249,9 @@ class KrylovNewton:
         self.largest = np.nan * w[:, 0]
         self.alone = self.a != self.a
         """Rows that look for directions of their own."""
-        self.extra = 0.0 * w[:, :0]
+        self.extra, self.rest = 0.0 * w[:, :0], 0.0 * w[:, :0]
         self.core = self._zeros((n, 0, 0), w)
-        """E - 1, and what the stiff directions add to the inverse of A's diagonal part: empty where E = 1."""
+        """E - 1, the inverse of A's diagonal part, and what the stiff directions add to it: empty where E = 1."""
 
     @property
     def borrowed(self) -> Array:
@@ -377,33 +377,34 @@ class KrylovNewton:
 
     def _take_extra(self, index: Array, extra: Array | None) -> None:
         if extra is None and (not self.extra.shape[1] or len(index) == len(self.a)):
-            self.extra, self.core = self.extra[:, :0], self.core[:, :0, :0]
+            self.extra, self.rest, self.core = self.extra[:, :0], self.rest[:, :0], self.core[:, :0, :0]
             return
         if not self.extra.shape[1]:
             self.extra = 0.0 * self.point
         self.extra[index] = 0.0 if extra is None else extra
         if self.core.shape[1] == self.Q.shape[1]:
-            self.core[index] = self._core_of(index)
+            self.rest[index], self.core[index] = self._woodbury(index)
         else:
-            self.core = self._core_of(slice(None))
+            self.rest, self.core = self._woodbury(slice(None))
 
-    def _core_of(self, index: Array | slice) -> Array:
-        """With R = (E + a sigma)^-1 and S = a diag(lambda - sigma): (1 + S Q R Q')^-1 S, by Woodbury's formula."""
+    def _woodbury(self, index: Array | slice) -> tuple[Array, Array]:
+        """R = (E + a sigma)^-1 (m, P) and, with S = a diag(lambda - sigma), (1 + S Q R Q')^-1 S (m, r, r): Woodbury's
+        formula."""
         xp, a, Q, sigma = self.rows.xp, self.a[index][:, None], self.Q[index], 0.5 * self.last[index][:, None]
         R, S = 1.0 / (1.0 + self.extra[index] + a * sigma), (a * (self.lam[index] - sigma))[:, :, None]
         unit = np.eye(Q.shape[1]) if xp is np else xp.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
-        return xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
+        return R, xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
 
     def _deflated(self, index: Array, b: Array) -> Array:
         """(E + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
         at = at_rows(index, len(self.a))
+        if self.extra.shape[1]:
+            R, Q = self.rest[at], self.Q[at]
+            x = R * b
+            along = self.core[at] @ (Q @ x[:, :, None])
+            return x - R * (along.mT @ Q)[:, 0]
         a = self.a[at][:, None]
         rest = 1.0 + 0.5 * a * self.last[at][:, None]
-        if self.extra.shape[1]:
-            x = b / (rest + self.extra[at])
-            Q = self.Q[at]
-            along = self.core[at] @ (Q @ x[:, :, None])
-            return x - (Q.mT @ along)[:, :, 0] / (rest + self.extra[at])
         if self.Q.shape[1] == 0:
             return b / rest
         Q = self.Q[at]
@@ -472,6 +473,6 @@ class KrylovNewton:
                 one._widen(width)
             if turned:
                 one.extra = one.extra if one.extra.shape[1] else 0.0 * one.point
-                one.core = one._core_of(slice(None))
+                one.rest, one.core = one._woodbury(slice(None))
         self.term.join(other.term)
         join_rows(self, other, KRYLOV_ROWS, self.rows.xp)
