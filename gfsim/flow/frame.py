@@ -62,8 +62,8 @@ class Frame:
         return self.grows[index] * (c * self.mu[index])[:, None] if self.moving else None
 
     def inside(self, at: Array | slice, past: Array, values: Array, part: Array | None) -> Array:
-        """w (m, q, P) at ``past`` (m, q) <= 0 of the clock, counted from the end of the step, from ``values`` of v, which
-        are overwritten."""
+        """w (m, q, P) at ``past`` (m, q) <= 0 of the clock, counted from the end of the step, from the ``values`` of v,
+        which are overwritten."""
         mu = self.mu[at]
         rows = mu > 0
         more = self.rows.xp.expm1(mu[rows][:, None] * past[rows])[:, :, None]
