@@ -125,7 +125,7 @@ class Frame:
             return none, D[none]
         due = due[change]
         self.mu, self.grows = 1.0 * self.mu, 1.0 * self.grows
-        self.mu[due], self.grows[due] = xp.where(grows.any(-1), mu, 0.0)[change], 1.0 * grows[change]
+        self.mu[due], self.grows[due] = xp.where(grows.any(-1), mu, 0.0)[change], grows[change] + 0.0 * w[change]
         self.moving = bool((self.mu > 0).any())
         return due, new[change]
 
