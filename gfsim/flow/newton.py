@@ -38,6 +38,9 @@ DIRECTION_NUMBERS = 12_000_000
 LOOSE = 0.5
 """a times the largest eigenvalue that is not resolved: above it conjugate gradients take over."""
 
+FAINT = 0.05
+"""a |lambda| below which a direction is left to the middle value of all that is not resolved."""
+
 NEARBY = 0.2
 """Rows whose distance is below this part of their norm borrow each other's stiff directions."""
 
@@ -391,9 +394,17 @@ class KrylovNewton:
         """R = (E + a sigma)^-1 (m, P) and, with S = a diag(lambda - sigma), (1 + S Q R Q')^-1 S (m, r, r): Woodbury's
         formula."""
         xp, a, Q, sigma = self.rows.xp, self.a[index][:, None], self.Q[index], 0.5 * self.last[index][:, None]
-        R, S = 1.0 / (1.0 + self.extra[index] + a * sigma), (a * (self.lam[index] - sigma))[:, :, None]
+        R, S = 1.0 / (1.0 + self.extra[index] + a * sigma), self._strength(index)[:, :, None]
         unit = np.eye(Q.shape[1]) if xp is np else xp.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
         return R, xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
+
+    def _strength(self, at: Array | slice) -> Array:
+        """a (lambda - sigma) of the directions (m, r); 0 for those that are not stiff.
+
+        Directions of a degenerate Hessian mix large weights with small ones, and through them the rounding errors of
+        the large ones would reach the small ones."""
+        a, lam = self.a[at][:, None], self.lam[at]
+        return self.rows.xp.where(a * abs(lam) > FAINT, a * (lam - 0.5 * self.last[at][:, None]), 0.0)
 
     def _deflated(self, index: Array, b: Array) -> Array:
         """(E + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
@@ -408,8 +419,7 @@ class KrylovNewton:
         if self.Q.shape[1] == 0:
             return b / rest
         Q = self.Q[at]
-        stiff = 1.0 + a * self.lam[at]
-        weight = 1.0 / stiff - 1.0 / rest
+        weight = 1.0 / (rest + self._strength(at)) - 1.0 / rest
         along = (Q @ b[:, :, None])[:, :, 0]
         return b / rest + ((weight * along)[:, None, :] @ Q)[:, 0]
 
