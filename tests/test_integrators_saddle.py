@@ -101,7 +101,7 @@ def test_small_block_with_explicit_methods(method):
 
 
 # counts of everything (velocities, Jacobians, products, factorisations) to the level, 1.5 times what is measured
-CEILING = {("ndf", 1e-4): 45, ("ndf", 1e-6): 70, ("auto", 1e-4): 125, ("auto", 1e-6): 155}
+CEILING = {("ndf", 1e-4): 45, ("ndf", 1e-6): 70, ("auto", 1e-4): 70, ("auto", 1e-6): 100}
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 1e-6])
@@ -114,8 +114,8 @@ def test_cost_is_flat_in_delta(method, rtol):
 
 
 def test_a_degenerate_hessian_does_not_mix_large_and_small_weights():
-    """390 weights, 378 of them small, two large directions flat: at 1e-8 the rounding errors of these must not reach the
-    small weights through directions that are not stiff; Newton's iteration would not converge, and look for new ones."""
+    """390 weights, 378 of them small, two large directions flat: at 1e-8 the rounding errors of these must not reach
+    the small weights through directions that are not stiff: Newton's iteration would stall, and look for new ones."""
     saddle = small_net_saddle("relu2")
 
     def escape(delta: float):
