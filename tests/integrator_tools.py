@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from gfsim.flow.auto import Auto
 from gfsim.flow.chebyshev import Chebyshev
 from gfsim.flow.clock import Clock, PhysicalTime
 from gfsim.flow.field import Ascent, Field
@@ -25,7 +26,7 @@ from gfsim.saddles.find import find_saddle
 from gfsim.saddles.saddle import SparseSaddle
 
 OWN_ADAPTIVE = ("dp5", "dp8", "rkc", "ndf", "auto")
-IN_A_BATCH = ("dp5", "dp8", "rkc", "ndf")
+IN_A_BATCH = ("dp5", "dp8", "rkc", "ndf", "auto")
 PAIRS: dict[str, Callable[[], Tableau]] = {"bs3": bogacki_shampine, "dp5": dormand_prince_5, "dp8": dormand_prince_8}
 
 
@@ -83,6 +84,17 @@ def forced() -> Timed:
     return Timed(lambda y, t: y**2 / (1 + t)[..., None] - 3 * y, lambda y, t: np.diag(2 * y / (1 + t) - 3), degree=None)
 
 
+def rapids() -> Timed:
+    """y' = -k(t) (y - sin t), k = 1 but for 1e4 between t = 3 and t = 8: smooth, stiff, smooth."""
+
+    def k(t):
+        return 1.0 + 1e4 * 0.25 * (1 + np.tanh(8 * (t - 3))) * (1 - np.tanh(8 * (t - 8)))
+
+    return Timed(
+        lambda y, t: -k(t)[..., None] * (y - np.sin(t)[..., None]), lambda _y, t: np.array([[-k(np.asarray(t))]])
+    )
+
+
 def quartic() -> Ascent:
     """The gradient field of a coupled, non-quadratic potential of two weights."""
 
@@ -129,7 +141,7 @@ def make_own(name: str, field: Field, w: np.ndarray, *, rtol: float = 1e-6, atol
     tolerances = np.broadcast_to(atol, w.shape) + 0.0
     if name in PAIRS:
         return ExplicitPair(rows, w.copy(), PAIRS[name](), rtol=rtol, atol=tolerances, **options)
-    kind = {"rkc": Chebyshev, "ndf": NDF}[name]
+    kind = {"rkc": Chebyshev, "ndf": NDF, "auto": Auto}[name]
     return kind(rows, w.copy(), rtol=rtol, atol=tolerances, **options)
 
 

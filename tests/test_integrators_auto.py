@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from flow_fields import linear_field, toy, toy_start
-from integrator_tools import Timed, quartic, saddle_direction, square_saddle, total
+from integrator_tools import quartic, rapids, saddle_direction, square_saddle, total
 
-from gfsim.flow.auto import Auto
 from gfsim.flow.clock import PhysicalTime
 from gfsim.flow.events import loss_level, norm_level
 from gfsim.flow.field import Ascent, Descent
+from gfsim.flow.one_row import one_row
 from gfsim.flow.result import Counts, Status
 from gfsim.flow.simulate import simulate
 from gfsim.flow.switching import EASY_STEPS, STIFF_WORK, Trail, Verdict, explicit_tableau
@@ -21,17 +21,6 @@ from gfsim.flow.tableaus import dormand_prince_5
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 from gfsim.saddles.saddle import origin
-
-
-def rapids() -> Timed:
-    """y' = -k(t) (y - sin t), k = 1 but for 1e4 between t = 3 and t = 8: smooth, stiff, smooth."""
-
-    def k(t):
-        return 1.0 + 1e4 * 0.25 * (1 + np.tanh(8 * (t - 3))) * (1 - np.tanh(8 * (t - 8)))
-
-    return Timed(
-        lambda y, t: -k(t)[..., None] * (y - np.sin(t)[..., None]), lambda _y, t: np.array([[-k(np.asarray(t))]])
-    )
 
 
 def check_phases(run):
@@ -158,8 +147,8 @@ def test_a_stiff_start_is_left_at_once(delta):
     options = options | {"events": [event], "rtol": 1e-5}
     auto, ndf = (simulate(f, w0, method=method, **options) for method in ("auto", "ndf"))
     assert [phase.method for phase in auto.phases] == ["ndf"]
-    np.testing.assert_array_equal(auto.final, ndf.final)
-    assert total(auto.counts) <= total(ndf.counts) + STIFF_WORK
+    np.testing.assert_allclose(auto.final, ndf.final, rtol=1e-12)
+    assert total(auto.counts) <= total(ndf.counts) + 20  # one rejected trial and the products that say why
 
 
 def trail() -> Trail:
@@ -233,7 +222,7 @@ def test_takeover_is_as_accurate_as_the_step_before():
     field = linear_field(-(Q @ A @ Q.T))
     w0 = np.ones(3)
     for rtol in (1e-3, 1e-5, 1e-7):
-        stepper = Auto(field, PhysicalTime(), w0, rtol=rtol, atol=np.full(3, rtol), counts=Counts())
+        stepper = one_row("auto", field, PhysicalTime(), w0, rtol=rtol, atol=np.full(3, rtol), counts=Counts())
         worst = 0.0
         while stepper.s < 5.0:
             segment = stepper.advance(math.inf)

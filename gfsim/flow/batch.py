@@ -64,8 +64,9 @@ def simulate_batch(
     t_end : float or (B,)
         End in physical time, of all rows or of each; ``math.inf`` when an event ends the run.
     method : str
-        ``ndf`` (implicit, the default: it is also cheap where the flow is not stiff), ``rkc`` (stabilised
-        explicit), ``dp5``, ``dp8`` (explicit), or ``euler``, ``heun``, ``rk4`` with a fixed ``step``.
+        ``ndf`` (implicit, the default: it is also cheap where the flow is not stiff), ``auto`` (each row explicit or
+        implicit as it needs; ``result[k].phases``), ``rkc`` (stabilised explicit), ``dp5``, ``dp8`` (explicit), or
+        ``euler``, ``heun``, ``rk4`` with a fixed ``step``.
     clock, rtol, blocks, step
         As for :func:`gfsim.flow.simulate.simulate`.
     device : str, optional

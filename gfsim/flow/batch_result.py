@@ -11,7 +11,7 @@ import numpy as np
 from gfsim.errors import InvalidInput
 from gfsim.flow.events import EventRecord
 from gfsim.flow.field import Field
-from gfsim.flow.result import Counts, FlowResult, Status
+from gfsim.flow.result import Counts, FlowResult, Phase, Status
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Trace:
     status: Status = Status.MAX_STEPS
     detail: str = ""
     counts: Counts = dataclasses.field(default_factory=Counts)
+    phases: list[Phase] = dataclasses.field(default_factory=list)
 
     def add(self, s: float, t: float, w: np.ndarray, elapsed: float) -> None:
         """A row at ``elapsed`` after the last one that was added or left pending."""
@@ -92,6 +93,7 @@ class BatchResult:
             detail=trace.detail,
             counts=trace.counts,
             rtol=self.rtol,
+            phases=trace.phases,
         )
 
     @property

@@ -12,6 +12,7 @@ from scipy.optimize import elementwise
 
 from gfsim.arrays import Array
 from gfsim.errors import InvalidInput
+from gfsim.flow.auto import Auto
 from gfsim.flow.batch_result import Trace
 from gfsim.flow.clock import Clock
 from gfsim.flow.events import Event, EventRecord, Past, Probe
@@ -110,8 +111,9 @@ class BatchRun:
             ended[slot] = True
         if ended.any():
             index = np.flatnonzero(~ended)
-            integrator.keep(_like(index, integrator.w))
             self.live = self.live[index]
+            if len(index):
+                integrator.keep(_like(index, attempt.w_end))
 
     def _take(self, integrator: Integrator, attempt: Attempt, slots: np.ndarray) -> np.ndarray:
         """Times, events and records of the accepted steps; which rows have ended."""
@@ -197,8 +199,11 @@ class BatchRun:
         trace = self.traces[row]
         place = int(np.flatnonzero(self.live == row)[0]) if slot is None else slot
         trace.status, trace.detail = status, detail
+        counts = integrator.counts
         for name in COSTS:
-            setattr(trace.counts, name, int(as_numpy(integrator.counts[name])[place]))
+            setattr(trace.counts, name, int(as_numpy(counts[name])[place]))
+        if isinstance(integrator, Auto):
+            trace.phases = integrator.trails[place].phases
         if not finished and trace.pending > 0:
             s, w = float(as_numpy(integrator.s)[place]), as_numpy(integrator.w)[place].copy()
             trace.add(s, float(self.t[row]), w, 0.0)

@@ -16,11 +16,11 @@ import numpy as np
 from scipy.optimize import brentq
 
 from gfsim.errors import InvalidInput
-from gfsim.flow.auto import Auto
 from gfsim.flow.checkpoint import Checkpoint, freeze
 from gfsim.flow.clock import Clock
 from gfsim.flow.events import Event, EventRecord, Past, Probe
 from gfsim.flow.field import Field
+from gfsim.flow.one_row import OneRow
 from gfsim.flow.result import Counts, Phase, Status
 from gfsim.flow.scipy_stepper import ScipyStepper, quiet
 from gfsim.flow.standstill import DECADES, LOOKS, Standstill
@@ -118,7 +118,7 @@ class Run:
         finally:
             if isinstance(stepper, ScipyStepper):
                 self.counts.factorisations = stepper.factorisations()
-            if isinstance(stepper, Auto):
+            if isinstance(stepper, OneRow):
                 self.phases = stepper.phases
             if bar is not None:
                 bar.close()

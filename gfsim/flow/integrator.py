@@ -7,7 +7,7 @@
    step falls below the spacing of its clock is marked in ``Attempt.stuck``; what becomes of it is the
    driver's to say.
 4. ``Attempt.at`` interpolates the accepted steps and is valid until the next ``attempt``.
-5. ``keep(index)`` drops all other rows.  The numbers of the kept ones do not change.
+5. ``keep(index)`` drops all rows but some, at least one.  The numbers of the kept ones do not change.
 6. All state is in attributes, so that a pickled integrator goes on bit for bit.
 
 Arrays are NumPy's or torch's throughout (:mod:`gfsim.flow.rows`).
@@ -61,7 +61,11 @@ class Attempt(NamedTuple):
 
 class Integrator(Protocol):
     rows: RowField
-    counts: dict[str, Array]
+
+    @property
+    def counts(self) -> dict[str, Array]:
+        """The :data:`COSTS` of each row, (B,) integers."""
+        ...
 
     @property
     def s(self) -> Array: ...

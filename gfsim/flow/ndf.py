@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from gfsim.arrays import Array, taken
+from gfsim.flow.frame import Frame
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -36,8 +37,12 @@ SHARE = 0.3
 """Part of the tolerance that one step may use: a block that grows by half takes a dozen steps, whose errors add up.
 Measured near a sparse saddle (tests/test_integrators_saddle.py): 4 to 10 rtol after that growth, for a tenth more
 velocities than at 1, where it is 16 to 31 rtol."""
-NEWTON_STEPS, NEWTON_TOL = 7, 0.03
+NEWTON_STEPS, NEWTON_TOL = 7, 0.1
 """Iterations, and the part of the error test's unit to which Newton's iteration is carried."""
+
+DOUBT = 2.0
+"""Factor on the remembered rate of convergence after a step of one iteration, which measures none: without it a rate
+that has grown worse goes unnoticed until the differences are full of what the iterations left."""
 
 SLOW = 0.4
 """A convergence rate above which the curvature is taken anew at the next step."""
@@ -48,6 +53,8 @@ DRIFT = 0.25
 SHRINK, GROW, OVERFLOW_SHRINK = 0.2, 10.0, 0.1
 IDLE_BAND = (0.85, 1.25)
 """Step factors within which the step stays as it is: a new one costs a new factorisation."""
+
+ROWS = ("D", "s", "h", "atol", "order", "equal_steps", "ready", "age", "rate", "after_rejection")
 
 
 def _tables() -> dict[str, np.ndarray]:
@@ -116,10 +123,11 @@ class NDF:
         self.D[:, 0], self.D[:, 1] = w, h[:, None] * v
         ones = self.counts["accepted"] * 0 + 1
         self.order, self.equal_steps = ones, ones * 0
+        self.frame = Frame(rows, w)
         self.newton = make_newton(rows, w, self.atol, self.counts, newton)
         self.ready = np.nan * self.s
-        """c dt/ds for which the systems are prepared; NaN where the curvature is still to be taken.  The
-        stiffness changes with the step and with the clock, the curvature only with the weights."""
+        """c dt/ds for which the systems are prepared; NaN where the curvature is still to be taken, 0 where only the
+        frame is new.  The stiffness changes with the step and with the clock, the curvature only with the weights."""
         self.age = ones * 0
         """Attempts since the curvature was taken; 0 when it belongs to this very step."""
         self.rate = 1.0 + 0.0 * self.s
@@ -150,6 +158,8 @@ class NDF:
     def attempt(self) -> Attempt:
         xp, k, D, h = self.rows.xp, self.order, self.D, self.h
         start, w_start = self.s, self.w
+        if self.frame.moving:  # its origin goes to the end of the step
+            D = D * self.frame.factor(h)[:, None, :]
         start_values = self._table("predict")[k] @ D
         guess, psi = start_values[:, 0], start_values[:, 1]
         scale = self.atol + self.rtol * xp.maximum(abs(guess), abs(w_start))
@@ -168,6 +178,8 @@ class NDF:
             inject = xp.where(took, inject, 0.0)
             d = xp.where(took, d, 0.0)
         after = update @ D + inject[:, :, None] * d[:, None, :]
+        if self.frame.moving and not every:
+            after = xp.where(took[:, :, None], after, self.D)
         self.D = after
         end = xp.where(accepted, start + h, start)
         self.s = end
@@ -175,9 +187,10 @@ class NDF:
         self.counts["accepted"] += accepted
         self.counts["rejected"] += ~accepted
         self.counts["overflow_rejected"] += ~finite
+        frame = self.frame.copy() if self.frame.moving else None
         self._adapt(after, scale, error, accepted, converged, finite, iterations)
         stuck = ~accepted & ~(self.h >= smallest_step(self.s))  # a step that is no number is none
-        interpolant = _Interpolant(self, after, end, h, k)
+        interpolant = _Interpolant(self, after, end, h, k, frame)
         return Attempt(accepted, stuck, start, end, w_start, after[:, 0], interpolant)
 
     def _pick(self, table: np.ndarray, k: Array) -> Array:
@@ -206,18 +219,21 @@ class NDF:
             solvable[index[~usable]] = False
             good = index[usable]
             if len(good):
-                solvable[good] = make(good, w[good], self._speed(good, rate[good]), c[good], rate[good])
-                self.ready[good], self.rate[good] = a[good], 1.0
+                speed = self._slope(good) / rate[good][:, None]
+                extra = self.frame.extra(good, c[good])
+                solvable[good] = make(good, w[good], speed, c[good], rate[good], extra)
+                self.ready[good] = a[good]
                 if mask is missing:
-                    self.age[good] = 0
+                    self.age[good], self.rate[good] = 0, 1.0
         # along stiff directions the prepared systems answer too much or too little by the ratio of the two
         self.relax = 2.0 / (1.0 + a / self.ready)
         return solvable
 
-    def _speed(self, index: Array, rate: Array) -> Array:
-        """dw/dt of the rows ``index`` by the differences, h dw/ds = sum_j D_j / j: no evaluation is spent on it."""
+    def _slope(self, index: Array | slice) -> Array:
+        """dw/ds of the rows ``index`` by the differences, h dv/ds = sum_j D_j / j: no evaluation is spent on it."""
         along = (self._table("slope")[self.order[index]][:, None] @ self.D[index])[:, 0]
-        return along / (self.h[index] * rate)[:, None]
+        slope = along / self.h[index][:, None]
+        return slope + self.frame.velocity(index, self.D[index, 0]) if self.frame.moving else slope
 
     def _iterate(
         self, guess: Array, psi: Array, scale: Array, c: Array, solvable: Array
@@ -235,7 +251,10 @@ class NDF:
             if not len(index):
                 break
             at = at_rows(index, len(d))
-            f = self.rows.velocity(guess[at] + d[at])
+            point = guess[at] + d[at]
+            f = self.rows.velocity(point)
+            if self.frame.moving:
+                f = f - self.frame.velocity(at, point)
             self.counts["velocity"][at] += 1
             iterations[at] += 1
             residual = c[at][:, None] * f - psi[at] - d[at]
@@ -280,8 +299,11 @@ class NDF:
             factor = xp.where(~converged & finite & ~old_curvature, 0.5, factor)
             factor = xp.where(~finite, OVERFLOW_SHRINK, factor)
         due = accepted & (self.equal_steps > k)
+        turned = due & False
         if bool(due.any()):
+            after, error, turned = self._choose_frame(after, scale, error, k, due)
             best, order_due = self._choose(after, scale, error, k, safety)
+            best = self.frame.bounded(best, self.h)
             idle = (best > IDLE_BAND[0]) & (best < IDLE_BAND[1]) & (order_due == k)
             best = xp.where(self.after_rejection, clamped(best, 0.0, 1.0), best)
             use = due & ~idle
@@ -294,12 +316,28 @@ class NDF:
             self.equal_steps = xp.where(changed, 0, self.equal_steps)
             self.h = self.h * factor
             self.D = self._rescale(factor, order) @ after
+            turned = turned | (changed & (self.frame.mu > 0))
         elif bool((order != k).any()):
             self.equal_steps = xp.where(order != k, 0, self.equal_steps)
+        self.ready = xp.where(turned & (self.ready == self.ready), 0.0, self.ready)
         self.age = self.age + 1
         # a slow iteration asks for a new curvature, unless it has just been taken
         stale = stale | (accepted & (self.rate > SLOW) & (iterations > 4) & (self.age > 3))
         self.ready = xp.where(stale, np.nan, self.ready)
+
+    def _choose_frame(
+        self, after: Array, scale: Array, error: Array, k: Array, due: Array
+    ) -> tuple[Array, Array, Array]:
+        """Differences and errors in the frames that suit the last values best, and the rows whose frame is new."""
+        index = self._index(due)
+        index, there = self.frame.choose(index, after, self._table("signs"), self.h, k, self._slope(index), scale)
+        turned = due & False
+        if len(index):
+            self.D, error = 1.0 * after, 1.0 * error  # the step's interpolant holds the old ones
+            self.D[index], turned[index] = there, True
+            top, rows = k[index], self._index(index == index)
+            error[index] = self._pick(ERROR, top) * rms(there[rows, top + 1], scale[index])
+        return self.D, error, turned
 
     def _choose(self, after: Array, scale: Array, error: Array, k: Array, safety: Array) -> tuple[Array, Array]:
         """(step factor, order) that promises the longest next step, from the error at orders k - 1, k, k + 1."""
@@ -331,22 +369,19 @@ class NDF:
         return xp.where(self._table("inside")[order], T, self._table("update")[0 * order])
 
     def keep(self, index: Array) -> None:
-        names = (
-            "D",
-            "s",
-            "h",
-            "atol",
-            "order",
-            "equal_steps",
-            "ready",
-            "age",
-            "rate",
-            "after_rejection",
-        )
-        for name in names:
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, ROWS, index)
         self.counts = {name: values[index] for name, values in self.counts.items()}
+        self.frame.keep(index)
         self.newton.keep(index)
+        self.newton.counts = self.counts  # type: ignore[attr-defined]
+
+    def join(self, other: NDF) -> None:
+        """Take in the rows of ``other``, of the same field and tolerance, after those that are here."""
+        xp = self.rows.xp
+        join_rows(self, other, ROWS, xp)
+        self.counts = {name: xp.concatenate([values, other.counts[name]]) for name, values in self.counts.items()}
+        self.frame.join(other.frame)
+        self.newton.join(other.newton)
         self.newton.counts = self.counts  # type: ignore[attr-defined]
 
 
@@ -359,9 +394,11 @@ def _judge(m: int, xp: Any, size: Array, before: Array, rate: Array) -> tuple[Ar
         least = 0.2 * rate if m > 1 else 0.01 + 0.0 * seen
         rate = xp.where(seen > least, seen, least)
         rate = xp.where(rate < np.inf, rate, 1.0)
+    left = clamped(rate, 0.0, 0.95)
+    if not m:
+        rate = DOUBT * rate
     hopeless = (size > 1e10) | (rate >= 0.95) if m else size > 1e10
     hopeless = hopeless | xp.where(fine, False, True)
-    left = clamped(rate, 0.0, 0.95)
     done = (size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0)
     return rate, fine, xp.where(hopeless, False, done), hopeless
 
@@ -379,14 +416,15 @@ def _newton_basis(xp: object, theta: Array) -> Array:
 
 
 class _Interpolant:
-    """The polynomial through the last values, at clock values inside the step just taken."""
+    """The polynomial through the last values, in their frame, at clock values inside the step just taken."""
 
-    def __init__(self, of: NDF, D: Array, end: Array, h: Array, order: Array) -> None:
-        self.of, self.D, self.end, self.h, self.order = of, D, end, h, order
+    def __init__(self, of: NDF, D: Array, end: Array, h: Array, order: Array, frame: Frame | None) -> None:
+        self.of, self.D, self.end, self.h, self.order, self.frame = of, D, end, h, order, frame
 
     def __call__(self, rows: Array, s: Array, part: Array | None = None) -> Array:
         at = at_rows(rows, len(self.D))
         theta = (s - self.end[at][:, None]) / self.h[at][:, None]
         basis = _newton_basis(self.of.rows.xp, theta)
         basis = basis * self.of._table("inside")[self.order[at], 0][:, None, :]
-        return basis @ taken(self.D[at], part)
+        values = basis @ taken(self.D[at], part)
+        return values if self.frame is None else self.frame.inside(at, s - self.end[at][:, None], values, part)

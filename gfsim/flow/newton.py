@@ -2,9 +2,10 @@
 
 In the clock s, J = -rho H + v g' with the symmetric Hessian H of the potential, rho = dt/ds, v = dw/dt and
 g = d rho/dw (docs/theory.md, section 4): a symmetric matrix and one rank-one term, which is taken in by
-the Sherman-Morrison formula.  What is left is I + a H with a = c rho, solved in one of two ways:
+the Sherman-Morrison formula.  What is left is A = E + a H with a = c rho and a diagonal E: the unit matrix, or
+1 + c mu at the weights whose growth is taken out (:mod:`gfsim.flow.frame`).  It is solved in one of two ways:
 
-* :class:`DenseNewton`: the exact H and a Cholesky factor of I + a H, half the work of an LU factor;
+* :class:`DenseNewton`: the exact H and a Cholesky factor of A, half the work of an LU factor;
 * :class:`KrylovNewton`: H is never formed.  Its stiff directions, few near a sparse saddle and never more
   than the outputs (the Gauss-Newton part has that rank), are found by a block Krylov iteration on
   Hessian-vector products, the others share one middle value, and conjugate gradients do the rest where
@@ -22,7 +23,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from gfsim.arrays import Array
-from gfsim.flow.rows import RowField, at_rows, inner, rms
+from gfsim.flow.rows import RowField, at_rows, inner, join_rows, keep_rows, rms
 
 DENSE_UP_TO = 200
 """Weights up to which one trajectory forms H; with more, or in a batch, its stiff directions are cheaper."""
@@ -37,10 +38,15 @@ DIRECTION_NUMBERS = 12_000_000
 LOOSE = 0.5
 """a times the largest eigenvalue that is not resolved: above it conjugate gradients take over."""
 
+FAINT = 0.05
+"""a |lambda| below which a direction is left to the middle value of all that is not resolved."""
+
 NEARBY = 0.2
 """Rows whose distance is below this part of their norm borrow each other's stiff directions."""
 
 CG_RTOL, CG_STEPS = 0.05, 40
+
+KRYLOV_ROWS = ("point", "unit", "Q", "lam", "last", "a", "largest", "alone", "extra", "rest", "core")
 
 
 class Newton(Protocol):
@@ -54,34 +60,45 @@ class Newton(Protocol):
         """(B,) whether a row's curvature may be that of another row, so that its own might serve it better."""
         ...
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         """Take the curvature of the rows ``index`` (m,) at ``w`` (m, P), then :meth:`prepare`."""
         ...
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
-        """Make ready to solve with c (m,), dt/ds = rho (m,) and the clock's other term, H as it is.
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
+        """Make ready to solve with c (m,), dt/ds = rho (m,), the clock's other term and E = 1 + ``extra`` (m, P), H as
+        it is.
 
-        That term wants the weights ``w`` (m, P) and their speed ``v`` = dw/dt (m, P), for which an estimate will do.
+        The clock's term wants the weights ``w`` (m, P) and their speed ``v`` = dw/dt (m, P), for which an estimate will
+        do.  ``extra`` is None where it would be zero.
 
         False where the step is too long for the growth it meets: (m,).
         """
         ...
 
     def solve(self, index: Array, b: Array) -> Array:
-        """x with (I - c J) x = b for b (m, P), exactly or nearly: (m, P)."""
+        """x with (E - c J) x = b for b (m, P), exactly or nearly: (m, P)."""
         ...
 
     def keep(self, index: Array) -> None: ...
+
+    def join(self, other: Any) -> None:
+        """Take in the rows of another one of the same kind."""
+        ...
 
 
 def make_newton(rows: RowField, w: Array, unit: Array, counts: dict[str, Array], kind: str) -> Newton:
     """Of the named kind, for rows w (B, P) whose errors count in ``unit`` (B, P).
 
     ``"dense"``, ``"krylov"``, or ``"auto"``: dense for a single trajectory of at most DENSE_UP_TO weights."""
+    if kind == "auto":
+        kind = kind_for(w)
+    return DenseNewton(rows, w, counts) if kind == "dense" else KrylovNewton(rows, w, unit, counts)
+
+
+def kind_for(w: Array) -> str:
+    """The kind that is cheaper for rows w (B, P)."""
     small = w.shape[1] <= 64 or (len(w) == 1 and w.shape[1] <= DENSE_UP_TO)
-    if kind == "dense" or (kind == "auto" and small):
-        return DenseNewton(rows, w, counts)
-    return KrylovNewton(rows, w, unit, counts)
+    return "dense" if small else "krylov"
 
 
 class _ClockTerm:
@@ -118,10 +135,15 @@ class _ClockTerm:
         share = self.strength[at] * inner(self.g[at], x)
         return x + share[:, None] * self.sv[at]
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv", "strength")
+
     def keep(self, index: Array) -> None:
-        names = ("rho", "c") if self.physical else ("rho", "c", "v", "g", "sv", "strength")
-        for name in names:
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, self._names, index)
+
+    def join(self, other: _ClockTerm) -> None:
+        join_rows(self, other, self._names, self.rows.xp)
 
 
 class DenseNewton:
@@ -143,12 +165,12 @@ class DenseNewton:
     def stiffest(self) -> Array:
         return self.term.rho * self.largest
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         for k, point in zip(index.tolist(), w, strict=True):
             self.H[k] = self.rows.hessian(point)
             self.counts["jacobian"][k] += 1
             self.largest[k] = self._largest(k)
-        return self.prepare(index, w, v, c, rho)
+        return self.prepare(index, w, v, c, rho, extra)
 
     def _largest(self, k: int) -> Array:
         """The largest |eigenvalue| of H, by power iteration from where the last one ended."""
@@ -161,28 +183,28 @@ class DenseNewton:
         self.top[k] = x / size
         return size
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.term.update(index, w, v, c, rho)
         ok = c == c
         for j, k in enumerate(index.tolist()):
             self.counts["factorisations"][k] += 1
-            ok[j] = self._factorise(k, float(c[j] * self.term.rho[k]))
+            ok[j] = self._factorise(k, float(c[j] * self.term.rho[k]), 1.0 if extra is None else 1.0 + extra[j])
         if not self.term.physical:
             good = index[ok]
             if len(good):
                 self.term.solved(good, self._base(good, self.term.v[good]))
         return ok
 
-    def _factorise(self, k: int, a: float) -> bool:
+    def _factorise(self, k: int, a: float, diagonal: Array | float) -> bool:
         if self.rows.xp is np:
             M = a * self.H[k]
-            M.ravel()[:: len(M) + 1] += 1.0
+            M.ravel()[:: len(M) + 1] += diagonal
             factor, info = dpotrf(M.T, lower=0, overwrite_a=1, clean=0)  # M is symmetric: .T makes it Fortran's
             self.factor[k] = factor
             return info == 0
         torch = self.rows.xp
         M = a * self.H[k]
-        M.diagonal().add_(1.0)
+        M.diagonal().add_(diagonal)
         factor, info = torch.linalg.cholesky_ex(M)
         self.factor[k] = factor
         return int(info) == 0
@@ -203,7 +225,12 @@ class DenseNewton:
         self.term.keep(index)
         chosen = index.tolist()
         self.H, self.factor = [self.H[k] for k in chosen], [self.factor[k] for k in chosen]
-        self.top, self.largest = self.top[index], self.largest[index]
+        keep_rows(self, ("top", "largest"), index)
+
+    def join(self, other: DenseNewton) -> None:
+        self.term.join(other.term)
+        self.H, self.factor = [*self.H, *other.H], [*self.factor, *other.factor]
+        join_rows(self, other, ("top", "largest"), self.rows.xp)
 
 
 class KrylovNewton:
@@ -225,6 +252,9 @@ class KrylovNewton:
         self.largest = np.nan * w[:, 0]
         self.alone = self.a != self.a
         """Rows that look for directions of their own."""
+        self.extra, self.rest = 0.0 * w[:, :0], 0.0 * w[:, :0]
+        self.core = self._zeros((n, 0, 0), w)
+        """E - 1, the inverse of A's diagonal part, and what the stiff directions add to it: empty where E = 1."""
 
     @property
     def borrowed(self) -> Array:
@@ -239,12 +269,12 @@ class KrylovNewton:
 
     # -- the stiff directions ----------------------------------------------------------------------
 
-    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def refresh(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.a[index] = c * rho
         # a row that comes back was not served well by what it had
         self.alone[index] = self.alone[index] | (self.largest[index] == self.largest[index])
         self._take(index, w)
-        return self.prepare(index, w, v, c, rho)
+        return self.prepare(index, w, v, c, rho, extra)
 
     @property
     def _room(self) -> int:
@@ -259,9 +289,7 @@ class KrylovNewton:
         """
         self.point[index] = w
         if self.Q.shape[1] == 0:
-            n, size = self.point.shape
-            self.Q = self._zeros((n, self.width, size), w)
-            self.lam = self._zeros((n, self.width), w)
+            self._widen(self.width)
         sharing = ~self.alone[index]
         if len(index) > 1 and bool(sharing.any()):
             lender = int((self.a[index] * sharing).argmax())
@@ -335,28 +363,63 @@ class KrylovNewton:
 
     # -- solving -----------------------------------------------------------------------------------
 
-    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array) -> Array:
+    def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.term.update(index, w, v, c, rho)
         a = self.a[index] = c * rho
         coarse = a * self.last[index] > LOOSE
         if self.width < self._room and bool(coarse.any()):
             some = index[coarse]
             self._take(some, w[coarse])
-        ok = (1.0 + a[:, None] * self.lam[index] > 0.1).all(-1)
+        bend = 1.0 + a[:, None] * self.lam[index]
+        if extra is not None:
+            bend = bend + (self.Q[index] ** 2 @ extra[:, :, None])[:, :, 0]
+        self._take_extra(index, extra)
         if not self.term.physical:
             self.term.solved(index, self._base(index, self.term.v[index]))
-        return ok
+        return (bend > 0.1).all(-1)
+
+    def _take_extra(self, index: Array, extra: Array | None) -> None:
+        if extra is None and (not self.extra.shape[1] or len(index) == len(self.a)):
+            self.extra, self.rest, self.core = self.extra[:, :0], self.rest[:, :0], self.core[:, :0, :0]
+            return
+        if not self.extra.shape[1]:
+            self.extra = 0.0 * self.point
+        self.extra[index] = 0.0 if extra is None else extra
+        if self.core.shape[1] == self.Q.shape[1]:
+            self.rest[index], self.core[index] = self._woodbury(index)
+        else:
+            self.rest, self.core = self._woodbury(slice(None))
+
+    def _woodbury(self, index: Array | slice) -> tuple[Array, Array]:
+        """R = (E + a sigma)^-1 (m, P) and, with S = a diag(lambda - sigma), (1 + S Q R Q')^-1 S (m, r, r): Woodbury's
+        formula."""
+        xp, a, Q, sigma = self.rows.xp, self.a[index][:, None], self.Q[index], 0.5 * self.last[index][:, None]
+        R, S = 1.0 / (1.0 + self.extra[index] + a * sigma), self._strength(index)[:, :, None]
+        unit = np.eye(Q.shape[1]) if xp is np else xp.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)
+        return R, xp.linalg.solve(unit + S * ((Q * R[:, None]) @ Q.mT), S * unit)
+
+    def _strength(self, at: Array | slice) -> Array:
+        """a (lambda - sigma) of the directions (m, r); 0 for those that are not stiff.
+
+        Directions of a degenerate Hessian mix large weights with small ones, and through them the rounding errors of
+        the large ones would reach the small ones."""
+        a, lam = self.a[at][:, None], self.lam[at]
+        return self.rows.xp.where(a * abs(lam) > FAINT, a * (lam - 0.5 * self.last[at][:, None]), 0.0)
 
     def _deflated(self, index: Array, b: Array) -> Array:
-        """(I + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
+        """(E + a H~)^-1 b for the model H~ = sigma I + Q' diag(lambda - sigma) Q."""
         at = at_rows(index, len(self.a))
+        if self.extra.shape[1]:
+            R, Q = self.rest[at], self.Q[at]
+            x = R * b
+            along = self.core[at] @ (Q @ x[:, :, None])
+            return x - R * (along.mT @ Q)[:, 0]
         a = self.a[at][:, None]
         rest = 1.0 + 0.5 * a * self.last[at][:, None]
         if self.Q.shape[1] == 0:
             return b / rest
         Q = self.Q[at]
-        stiff = 1.0 + a * self.lam[at]
-        weight = 1.0 / stiff - 1.0 / rest
+        weight = 1.0 / (rest + self._strength(at)) - 1.0 / rest
         along = (Q @ b[:, :, None])[:, :, 0]
         return b / rest + ((weight * along)[:, None, :] @ Q)[:, 0]
 
@@ -370,15 +433,16 @@ class KrylovNewton:
         return x
 
     def _conjugate_gradients(self, index: Array, b: Array, x: Array) -> Array:
-        """Preconditioned conjugate gradients on (I + a H) x = b from x, rows frozen as they converge.
+        """Preconditioned conjugate gradients on (E + a H) x = b from x, rows frozen as they converge.
 
         Converged is measured in units of each weight's tolerance: small weights need their own accuracy.
         """
         a, w = self.a[index][:, None], self.point[index]
+        E = 1.0 + self.extra[index] if self.extra.shape[1] else 1.0
 
         def apply(u: Array) -> Array:
             self.counts["hessian_product"][index] += 1
-            return u + a * self.rows.hessian_product(w, u[:, None])[:, 0]
+            return u * E + a * self.rows.hessian_product(w, u[:, None])[:, 0]
 
         residual = b - apply(x)
         z = self._deflated(index, residual)
@@ -408,5 +472,17 @@ class KrylovNewton:
 
     def keep(self, index: Array) -> None:
         self.term.keep(index)
-        for name in ("point", "unit", "Q", "lam", "last", "a", "largest", "alone"):
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, KRYLOV_ROWS, index)
+
+    def join(self, other: KrylovNewton) -> None:
+        width, known = max(self.width, other.width), self.Q.shape[1] + other.Q.shape[1] > 0
+        turned = self.extra.shape[1] + other.extra.shape[1] > 0
+        for one in (self, other):
+            one.width = width
+            if known and one.Q.shape[1] < width:
+                one._widen(width)
+            if turned:
+                one.extra = one.extra if one.extra.shape[1] else 0.0 * one.point
+                one.rest, one.core = one._woodbury(slice(None))
+        self.term.join(other.term)
+        join_rows(self, other, KRYLOV_ROWS, self.rows.xp)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gfsim.flow.auto import Auto
 from gfsim.flow.chebyshev import Chebyshev
 from gfsim.flow.clock import Clock
 from gfsim.flow.field import Field
 from gfsim.flow.integrator import COSTS, Attempt, Integrator
 from gfsim.flow.ndf import NDF
-from gfsim.flow.result import Counts, Status
+from gfsim.flow.result import Counts, Phase, Status
 from gfsim.flow.rows import RowField
 from gfsim.flow.runge_kutta import ExplicitPair
 from gfsim.flow.stepper import Segment, StepFailure
@@ -20,6 +21,7 @@ from gfsim.flow.tableaus import dormand_prince_5, dormand_prince_8
 Maker = Callable[..., Integrator]
 
 OWN: dict[str, Maker] = {
+    "auto": Auto,
     "dp5": lambda rows, w, **options: ExplicitPair(rows, w, dormand_prince_5(), **options),
     "dp8": lambda rows, w, **options: ExplicitPair(rows, w, dormand_prince_8(), **options),
     "rkc": Chebyshev,
@@ -63,6 +65,11 @@ class OneRow:
         if attempt.stuck[0]:
             raise self.failure()
         return None
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What ``auto`` used when; empty for the other methods."""
+        return self.integrator.phases[0] if isinstance(self.integrator, Auto) else []
 
     def failure(self) -> StepFailure:
         """Why no further step is possible."""

@@ -119,6 +119,18 @@ class OneNumber:
         return yes if condition else no
 
 
+def keep_rows(of: object, names: tuple[str, ...], index: Array) -> None:
+    """Only the rows ``index`` of the named attributes."""
+    for name in names:
+        setattr(of, name, getattr(of, name)[index])
+
+
+def join_rows(of: object, other: object, names: tuple[str, ...], xp: Any) -> None:
+    """The rows of ``other``'s attributes after those of ``of``."""
+    for name in names:
+        setattr(of, name, xp.concatenate([getattr(of, name), getattr(other, name)]))
+
+
 def anywhere(mask: Array) -> bool:
     """Whether any entry is True (one synchronisation on a GPU)."""
     return bool(mask.any())

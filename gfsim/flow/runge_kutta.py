@@ -12,12 +12,17 @@ import numpy as np
 
 from gfsim.arrays import Array, taken
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, rms
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, inner, join_rows, keep_rows, rms
 from gfsim.flow.tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
 OVERFLOW_SHRINK = 0.1
 """Factor of the step after a trial that was not finite."""
+
+POWERS = 2
+"""Hessian-vector products of an estimate of the largest |lambda|."""
+
+ROWS = ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness", "first_change")
 
 
 class ExplicitPair:
@@ -69,6 +74,22 @@ class ExplicitPair:
         self.last_error = 1e-4 + 0.0 * self.s
         self.after_rejection = self.s != self.s
         self.stiffness = 0.0 * self.s
+        self.first_change = 0.0 * w
+        """Change of the velocity over the first stage of the last trial: along what is fast."""
+
+    def fastest(self, index: Array) -> Array:
+        """An estimate, from below, of the largest |lambda| where the rows ``index`` (m,) are, by Hessian-vector
+        products: (m,).
+
+        A rejected trial may have gone where the flow looks quite different; the first stage is the shortest way.
+        """
+        w, x, size = self.w[index], self.first_change[index], 0.0 * self.s[index]
+        for _ in range(POWERS):
+            x = x / (inner(x, x)[:, None] ** 0.5 + 1e-300)
+            x = self.rows.hessian_product(w, x[:, None])[:, 0]
+            size = inner(x, x) ** 0.5
+            self.counts["hessian_product"][index] += 1
+        return self.rows.rate(w) * size
 
     def attempt(self) -> Attempt:
         xp, t, h = self.rows.xp, self.tableau, self.h
@@ -109,6 +130,7 @@ class ExplicitPair:
             self.counts["rejected"] += ~accepted
             self.counts["overflow_rejected"] += ~finite
             stuck = stuck & ~(self.h >= smallest_step(end))  # a step that is no number is none
+        self.first_change = K[1] - K[0]
         interpolant = _Interpolant(self, K, start, h, w_start, new)
         return Attempt(accepted, stuck, start, end, w_start, self.w, interpolant)
 
@@ -134,9 +156,14 @@ class ExplicitPair:
         return fifth**2 / ((fifth**2 + 0.01 * third**2) ** 0.5 + 1e-300), edge, gap
 
     def keep(self, index: Array) -> None:
-        for name in ("w", "v", "s", "h", "atol", "last_error", "after_rejection", "stiffness"):
-            setattr(self, name, getattr(self, name)[index])
+        keep_rows(self, ROWS, index)
         self.counts = {name: values[index] for name, values in self.counts.items()}
+
+    def join(self, other: ExplicitPair) -> None:
+        """Take in the rows of ``other``, of the same field, method and tolerance, after those that are here."""
+        xp = self.rows.xp
+        join_rows(self, other, ROWS, xp)
+        self.counts = {name: xp.concatenate([values, other.counts[name]]) for name, values in self.counts.items()}
 
 
 def _control(

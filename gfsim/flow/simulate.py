@@ -12,7 +12,6 @@ import numpy as np
 
 from gfsim.arrays import finite_array, positive, whole_number
 from gfsim.errors import InvalidInput, unknown_name
-from gfsim.flow.auto import Auto
 from gfsim.flow.checkpoint import Checkpoint, thaw
 from gfsim.flow.clock import Clock, PhysicalTime
 from gfsim.flow.driver import FIXED_STEP_ROWS, Run
@@ -122,7 +121,7 @@ def simulate(
             targets = None if thin else _every_so_often(end, h)
         floor = np.full(start.size, float(np.sqrt(np.mean(start**2))))
         make = lambda: FixedStepper(method, field, start, step=h, counts=counts, device=device)  # noqa: E731
-    elif method in METHODS or method in OWN or method == "auto":
+    elif method in METHODS or method in OWN:
         if step is not None or device is not None:
             raise InvalidInput(f"step and device belong to the fixed-step methods {sorted(RULES)}, not to {method!r}")
         ticking = make_clock(clock, field)
@@ -137,20 +136,18 @@ def simulate(
             make = lambda: ScipyStepper(  # noqa: E731
                 method, field, ticking, start, s_end=s_end, rtol=rel, atol=tolerances, counts=counts
             )
-        elif method == "auto":
-            make = lambda: Auto(field, ticking, start, rtol=rel, atol=tolerances, counts=counts)  # noqa: E731
         else:
             make = lambda: one_row(  # noqa: E731
                 method, field, ticking, start, rtol=rel, atol=tolerances, counts=counts
             )
     else:
-        raise unknown_name("method", method, ["auto", *OWN, *METHODS, *RULES])
+        raise unknown_name("method", method, [*OWN, *METHODS, *RULES])
     if save_every:
         save_every = whole_number(save_every, "save_every")
         if method in METHODS:
             raise InvalidInput(
                 f"save_every = {save_every} with method {method!r}, one of scipy's, whose state cannot be saved; "
-                f"use one of {['auto', *OWN, *RULES]}"
+                f"use one of {[*OWN, *RULES]}"
             )
     run = Run(field, ticking, start, tuple(events), targets, end, counts, floor, thin=thin, save_every=save_every)
     status, detail = run.go(make, max_steps, progress=progress)

@@ -7,7 +7,7 @@ h |lambda| as they go, and the rule follows the measurement:
 
 * explicit -> implicit once steps at more than ``NEAR_EDGE`` of the stability limit, and rejections near it,
   outnumber the other steps by so many that they cost ``STIFF_WORK`` velocities, or at once after a step far beyond
-  the limit;
+  the limit, or when the very first trial is rejected and the next would be ``FAR`` beyond it;
 * implicit -> explicit once steps with h |lambda| below ``EASY``, where an explicit one could be three times as
   long, outnumber the others by ``EASY_STEPS``.
 
@@ -34,6 +34,10 @@ net (nine steps of the fifth-order pair, five of the eighth-order one); easy imp
 
 NEAR_EDGE, BEYOND = 0.5, 2.0
 """In units of the explicit method's limit on h |lambda|: counted as stiff, and left at once."""
+
+FAR = 10.0
+"""In the same units: a trial step that is not worth its velocities, since it would be rejected unless the fast
+directions are at rest, where the implicit method takes it at once."""
 
 EASY = 1.0
 
@@ -90,6 +94,7 @@ class Trail:
     def __init__(self, tableau: Tableau, s: float) -> None:
         self.edge, self.stages, self.explicit_name = tableau.stiff_edge, tableau.stages, tableau.name
         self._evidence = self._rejected = 0
+        self._asked = False
         self._now = _Stretch(tableau.name, s, s)
         self._stretches = [self._now]
 
@@ -106,23 +111,36 @@ class Trail:
     def judge(self, *, start: float, end: float, stiffness: float, rejected: int) -> Verdict:
         """Take in an accepted step from ``start`` to ``end`` of the clock and say what follows.
 
-        ``stiffness`` is its h |lambda|, ``rejected`` the number of rejected trials since this method took over.
+        ``stiffness`` is its h |lambda|, ``rejected`` the number of rejected trials so far.
         """
         now = self._now
         now.end, now.steps, now.stiffness = end, now.steps + 1, max(now.stiffness, stiffness or 0.0)
+        new_rejections, self._rejected = rejected - self._rejected, rejected
         if self.explicit:
-            return self._after_explicit(start, end, stiffness, rejected)
+            return self._after_explicit(start, end, stiffness, new_rejections)
         self._evidence = max(min(0, self._evidence), self._evidence + (1 if stiffness < EASY else -1))
         if self._evidence < EASY_STEPS:
             return Verdict.STAY
         self._enter(self.explicit_name, end)
         return Verdict.HAND_OVER
 
+    @property
+    def untried(self) -> bool:
+        """Whether nothing is known of the stiffness yet: no step of the explicit method, and no answer to this."""
+        return self.explicit and self._now.steps == 0 and not self._asked
+
+    def hopeless(self, stiffness: float) -> bool:
+        """Whether the implicit method takes over from an untried explicit one, whose next trial has this h |lambda|."""
+        self._asked = True
+        if not stiffness > FAR * self.edge:
+            return False
+        self._redo(self._now.end)
+        return True
+
     def _after_explicit(self, start: float, end: float, stiffness: float, rejected: int) -> Verdict:
         stiff = stiffness > NEAR_EDGE * self.edge
         # at a loose tolerance the step does not rest at the edge but jumps across it and is thrown back
-        thrown_back = rejected - self._rejected if stiffness > 0.5 * NEAR_EDGE * self.edge else 0
-        self._rejected = rejected
+        thrown_back = rejected if stiffness > 0.5 * NEAR_EDGE * self.edge else 0
         self._evidence = max(0, self._evidence + thrown_back + (1 if stiff else 0 if thrown_back else -1))
         if stiffness <= BEYOND * self.edge and self._evidence * self.stages < STIFF_WORK:
             return Verdict.STAY
@@ -141,7 +159,7 @@ class Trail:
         return Verdict.REDO
 
     def _enter(self, method: str, s: float) -> None:
-        self._evidence = self._rejected = 0
+        self._evidence = 0
         if not (self._stretches and self._stretches[-1].method == method):
             self._stretches.append(_Stretch(method, s, s))
         self._now = self._stretches[-1]
