@@ -12,6 +12,7 @@ outputs before anything is as large as the parameters are many: that is K times 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,29 +80,26 @@ class Pass:
     def _by_blocks(self, risk: Risk, weights: np.ndarray) -> np.ndarray:
         n, K = self.output.shape
         effects = self.deltas(np.broadcast_to(np.eye(K)[:, :, None], (K, K, n)))
-        inputs = list(self.hidden)
-        if self.net.intercept.size:  # an input that is always one
-            inputs[-1] = np.concatenate([inputs[-1], np.ones((1, n))])
-        bent = []
+        bent = []  # S G_l
         for effect in effects:
             turned = risk.bend(self.output, effect.transpose(2, 0, 1)).transpose(1, 2, 0)
             bent.append(np.ascontiguousarray(weights * turned))
-        starts = np.cumsum([0, *(len(h) * effect.shape[1] for h, effect in zip(inputs, effects, strict=True))])
-        A = np.empty((starts[-1], starts[-1]))
-        top = len(effects) - 1
-        for l, h in enumerate(inputs):
-            for m in range(l, len(inputs)):
+        top, P = len(effects) - 1, self.net.n_params
+        A = np.empty((P, P))
+        starts = np.cumsum([0, *(W.size for W in self.net.matrices)])
+        places = [slice(a, b) for a, b in pairwise(starts)]
+        for l, h in enumerate(self.hidden):
+            for m in range(l, top + 1):
                 # the outputs' own effects are the identity
                 factor = bent[l] if m == top else np.einsum("kjn,kin->ijn", bent[l], effects[m])
-                block = A[starts[l] : starts[l + 1], starts[m] : starts[m + 1]]
-                _fill(block, factor, h, inputs[m], symmetric=l == m)
+                _fill(A[places[l], places[m]], factor, h, self.hidden[m], symmetric=l == m)
                 if m > l:
-                    A[starts[m] : starts[m + 1], starts[l] : starts[l + 1]] = block.T
-        if not self.net.intercept.size:
-            return A
-        own = starts[top] + np.arange(K * len(inputs[top])).reshape(K, -1)
-        order = np.concatenate([np.arange(starts[top]), own[:, :-1].ravel(), own[:, -1]])
-        return A[np.ix_(order, order)]
+                    A[places[m], places[l]] = A[places[l], places[m]].T
+            if self.net.intercept.size:
+                shift = (bent[l].reshape(-1, n) @ h.T).reshape(K, -1)
+                A[starts[-1] :, places[l]], A[places[l], starts[-1] :] = shift, shift.T
+        A[starts[-1] :, starts[-1] :] = bent[top].sum(axis=2)[: self.net.intercept.size, : self.net.intercept.size]
+        return A
 
 
 def _fill(block: np.ndarray, factor: np.ndarray, h: np.ndarray, g: np.ndarray, *, symmetric: bool) -> None:

@@ -198,12 +198,14 @@ class Point:
     def normal_equations(self) -> tuple[np.ndarray, np.ndarray]:
         """The gradient (P,) of L and the generalised Gauss-Newton matrix (P, P)."""
         problem, net = self.problem, self.net
-        g, A = problem._penalty_gradient(net), np.zeros((net.n_params, net.n_params))
+        g = problem._penalty_gradient(net)
+        A = np.zeros(())
         for part in self.parts:
             kept = self.kept or Pass.of(net, problem.columns[:, part])
             v = problem.weights[part]
             g += kept.gradient(v[:, None] * problem.risk.slope(kept.output, problem.Y[part]))
-            A += kept.gauss_newton(problem.risk, v)
+            share = kept.gauss_newton(problem.risk, v)
+            A = A + share if A.ndim else share
         if problem.l2:
             A[np.diag_indices(net.n_params - net.intercept.size)] += 2.0 * problem.l2
         return g, A
