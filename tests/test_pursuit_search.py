@@ -53,7 +53,7 @@ def test_the_turn_is_the_gradient_on_the_sphere(
             ends.append(decrease.value_and_turn(moved / np.linalg.norm(moved, axis=1, keepdims=True))[0])
         numeric = (np.log(ends[0]) - np.log(ends[1])) / (2 * eps)
         np.testing.assert_allclose((turn * tangent).sum(axis=1), numeric, rtol=1e-4, atol=1e-5)
-    end, high = ascend(decrease, A, iterations=100)
+    end, high = ascend([decrease], A, np.zeros(4, dtype=int), iterations=100)
     assert (high >= value).all()
     np.testing.assert_allclose(decrease.value_and_turn(end)[0], high)
     np.testing.assert_allclose(np.linalg.norm(end, axis=1), 1.0)

@@ -175,30 +175,32 @@ class Paths:
         The random starts are dealt out to the different b, and are fewer with many samples.
         """
         n, d_in = ncf.inputs.shape
-        several = B.shape[1] > 1
         most = min(self.ascents * d_in, ASCENT_ENTRIES // n, ASCENT_WORK // (n * d_in))
-        random = most if d_in > 1 else 0
-        groups = [(A[[j]], b) for j, b in enumerate(B)] if several else [(A, B[0])]
-        ends: list[tuple[float, np.ndarray, np.ndarray]] = []
-        for known, b in groups:
-            starts = rng.normal(size=(random // len(groups), d_in))
-            starts = np.concatenate([known, starts / np.linalg.norm(starts, axis=1, keepdims=True)])
-            decrease = judge.along(ncf, last, b)
-            # most starts soon merge or fall behind: the best few alone go all the way
-            best, value = ascend(decrease, starts, iterations=20)
-            best, value = ascend(decrease, best[_distinct(best, value, 4 * self.keep)], iterations=60)
-            ends += [(value[k], best[k], b) for k in _distinct(best, value, self.keep)]
-        ends = sorted(ends, key=lambda end: -end[0])[: self.keep]
-        return np.array([a for _, a, _ in ends]), np.array([b for _, _, b in ends])
+        if B.shape[1] == 1:
+            B = B[:1]
+        random = most // len(B) if d_in > 1 else 0
+        starts = rng.normal(size=(len(B), random, d_in))
+        starts /= np.linalg.norm(starts, axis=2, keepdims=True)
+        known = A[None] if len(B) == 1 else A[:, None]
+        starts = np.concatenate([known, starts], axis=1)
+        group = np.repeat(np.arange(len(B)), starts.shape[1])
+        decreases = [judge.along(ncf, last, b) for b in B]
+        # most starts soon merge or fall behind: the best few alone go all the way
+        ends, value = ascend(decreases, starts.reshape(-1, d_in), group, iterations=20)
+        best = np.sort(_distinct(ends, value, group, 4 * self.keep))
+        ends, value = ascend(decreases, ends[best], group[best], iterations=60)
+        group = group[best]
+        best = _distinct(ends, value, group, self.keep)
+        return ends[best], B[group[best]]
 
 
-def _distinct(A: np.ndarray, value: np.ndarray, keep: int) -> list[int]:
-    """The best end of every hill, best first."""
+def _distinct(A: np.ndarray, value: np.ndarray, group: np.ndarray, keep: int) -> list[int]:
+    """The best end of every hill of every group, best first."""
     leaders: list[int] = []
     for k in np.argsort(-value, kind="stable"):
         if len(leaders) == keep or not value[k] > 0:
             break
-        if not leaders or float(np.max(A[leaders] @ A[k])) < SAME_HILL:
+        if not leaders or float(np.max((A[leaders] @ A[k]) * (group[leaders] == group[k]))) < SAME_HILL:
             leaders.append(int(k))
     return leaders
 
