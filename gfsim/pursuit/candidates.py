@@ -25,6 +25,9 @@ from gfsim.pursuit.problem import Problem
 ASCENT_ENTRIES = 2_000_000
 """Most random starts x samples of an ascent."""
 
+SHORT_CLIMB = 10
+"""Steps uphill on the NCF where the ascent on the predicted decrease goes on from there."""
+
 ASCENT_WORK = 20_000_000
 """Most random starts x samples x inputs: a step of all starts is then a tenth of a second."""
 
@@ -148,7 +151,7 @@ class Paths:
             for links, branches in chains(net.activation, last - first + 1):
                 ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
                 A, B = self.directions(ncf, net, first, rng)
-                if self.ascents and len(A) and ncf.n_samples <= SCREEN_SAMPLES:
+                if self._ascends(ncf) and len(A):
                     A, B = self._ascended(judge, ncf, last, A, B, rng)
                 found += [judge(first, last, links, branches, a, b, ncf) for a, b in zip(A, B, strict=True)]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
@@ -164,8 +167,12 @@ class Paths:
         self, ncf: PathNCF, net: Network, first: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Unit a (m, d_in) and b (m, d_out) of one path; the layer's present neurons are warm starts."""
-        maxima = maximise(ncf, starts=self.starts, rng=rng, keep=self.keep, warm=net.matrices[first - 1])
+        warm, steps = net.matrices[first - 1], SHORT_CLIMB if self._ascends(ncf) else 60
+        maxima = maximise(ncf, starts=self.starts, rng=rng, keep=self.keep, warm=warm, iterations=steps)
         return maxima.directions, maxima.outgoing
+
+    def _ascends(self, ncf: PathNCF) -> bool:
+        return self.ascents > 0 and ncf.n_samples <= SCREEN_SAMPLES
 
     def _ascended(
         self, judge: Judge, ncf: PathNCF, last: int, A: np.ndarray, B: np.ndarray, rng: np.random.Generator
@@ -186,7 +193,7 @@ class Paths:
         group = np.repeat(np.arange(len(B)), starts.shape[1])
         decreases = [judge.along(ncf, last, b) for b in B]
         # most starts soon merge or fall behind: the best few alone go all the way
-        ends, value = ascend(decreases, starts.reshape(-1, d_in), group, iterations=20)
+        ends, value = ascend(decreases, starts.reshape(-1, d_in), group, iterations=6)
         best = np.sort(_distinct(ends, value, group, 4 * self.keep))
         ends, value = ascend(decreases, ends[best], group[best], iterations=60)
         group = group[best]
@@ -273,10 +280,11 @@ class Judge:
     ) -> Candidate:
         """The candidate with its scale and predicted decrease, from its first-order effect."""
         effect = self.net.lift(self.kept, last + 1, branches.value(ncf.inputs @ a)[:, None] * b)
-        value = float((effect * self.pull).sum())
-        if value < 0:
-            effect, b, value = -effect, -b, -value
         shift = -self._intercept(self._bent(effect))
+        # with the intercept, not yet at its best maybe, the better of b and -b need not be that of the larger NCF
+        if float(((effect + shift if shift.size else effect) * self.pull).sum()) < 0:
+            effect, b, shift = -effect, -b, -shift
+        value = float((effect * self.pull).sum())
         if shift.size:
             effect = effect + shift
         rises = float((effect * self.pull).sum())
