@@ -170,7 +170,7 @@ class Trials:
     """
 
     per_path: int = 6
-    steps: int = 50
+    steps: int = 24
     glance: int = 12
     finalists: int = 3
     largest: float = 2e7

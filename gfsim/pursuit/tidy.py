@@ -8,11 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from gfsim.arrays import positive
+from gfsim.arrays import positive, whole_number
 from gfsim.pursuit.fit import Fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 from gfsim.threads import over
+
+
+AT_REST = 0.02
+"""A fit that lowers its loss by a smaller part than this between two looks has come to rest."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,20 @@ class Thin:
     ----------
     tries : int
         Trials before a turn is given up.
+    look : int
+        Where the network has reached ``goal``, as a smaller one then must too, a fit is looked at after so many steps
+        and twice as many, and given up if it has come to rest in between.
     largest : float
         Most samples x outputs x parameters; with more the network stays as it is.
     """
 
     tries: int = 8
+    look: int = 8
     largest: float = 2e7
+
+    def __post_init__(self) -> None:
+        whole_number(self.tries, "tries")
+        whole_number(self.look, "look")
 
     def apply(
         self, problem: Problem, net: Network, *, fitter: Fitter, good: Callable[[Network, float], bool], goal: float
@@ -111,8 +123,16 @@ class Thin:
         good: Callable[[Network, float], bool],
         goal: float,
     ) -> Network | None:
+        exact = problem.data_loss(net) <= goal
         for leave in (Network.without, partial(stand_in, problem)):
-            fit = fitter.run(problem, leave(net, layer, unit), goal=goal)
+            start = leave(net, layer, unit)
+            if exact:
+                first = fitter.run(problem, start, goal=goal, steps=self.look)
+                fit = fitter.run(problem, first.net, goal=goal, steps=self.look)
+                if fit.loss > goal and fit.loss > (1 - AT_REST) * first.loss:
+                    continue
+                start = fit.net
+            fit = fitter.run(problem, start, goal=goal)
             if good(fit.net, fit.loss):
                 return fit.net
         return None
