@@ -110,9 +110,7 @@ def ascend(
     return A, value
 
 
-def _together(
-    decreases: Sequence[PathDecrease], A: np.ndarray, group: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _together(decreases: Sequence[PathDecrease], A: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values (m,) and turns (m, d_in) of all rows, with one product of all of them and the inputs."""
     s, slope = decreases[0].branches.value_and_slope(A @ decreases[0].inputs.T)
     if len(decreases) == 1:

@@ -194,9 +194,9 @@ class Paths:
         decreases = [judge.along(ncf, last, b) for b in B]
         # most starts soon merge or fall behind: the best few alone go all the way
         ends, value = ascend(decreases, starts.reshape(-1, d_in), group, iterations=6)
-        best = np.sort(_distinct(ends, value, group, 4 * self.keep))
-        ends, value = ascend(decreases, ends[best], group[best], iterations=60)
-        group = group[best]
+        few = np.sort(_distinct(ends, value, group, 4 * self.keep))
+        ends, value = ascend(decreases, ends[few], group[few], iterations=60)
+        group = group[few]
         best = _distinct(ends, value, group, self.keep)
         return ends[best], B[group[best]]
 

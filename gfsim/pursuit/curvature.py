@@ -4,9 +4,9 @@ Everything here holds features by samples, the transpose of :class:`gfsim.pursui
 row of n consecutive numbers, and the products below run along it.
 
 With G_l = dH/dz_l, (K, width_l) at every sample, and S the curvature of the loss there times the sample's weight, the
-block of two layers is sum_i (G_l' S G_m)_i x (h_{l-1} h_{m-1}')_i, a Kronecker product at each sample.  With few outputs
-it is quickest as B B', where B holds R dH/dtheta for a root R'R = S.  With many the first factor is summed over the
-outputs before anything is as large as the parameters are many: that is K times less work.
+block of two layers is sum_i (G_l' S G_m)_i x (h_{l-1} h_{m-1}')_i, a Kronecker product at each sample.  With few
+outputs it is quickest as B B', where B holds R dH/dtheta for a root R'R = S.  With many the first factor is summed over
+the outputs before anything is as large as the parameters are many: that is K times less work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEW_OUTPUTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A forward pass: ``hidden[l]`` = h_l (width_l, n) from h_0 = X', ``slopes[l - 1]`` = s'(z_l), ``output`` (n, K)."""
+    """A forward pass: ``hidden[l]`` = h_l (width_l, n), h_0 = X', ``slopes[l - 1]`` = s'(z_l), ``output`` (n, K)."""
 
     net: Network
     hidden: list[np.ndarray] = field(repr=False)
@@ -74,8 +74,8 @@ class Pass:
                 np.multiply(delta[:, None, :], h, out=into)
                 start += rows * columns
             B[start:, k] = root[: self.net.intercept.size]
-        B = B.reshape(len(B), K * n)
-        return B @ B.T
+        flat = B.reshape(len(B), K * n)
+        return flat @ flat.T
 
     def _by_blocks(self, risk: Risk, weights: np.ndarray) -> np.ndarray:
         n, K = self.output.shape

@@ -140,7 +140,7 @@ class SoftmaxRisk:
 
 
 def _softmax(q: np.ndarray) -> np.ndarray:
-    """Along axis 1, with sums down the columns of the transpose: NumPy's along short rows take several times as long."""
+    """Along axis 1, by sums down the columns of the transpose: NumPy's along short rows take several times as long."""
     columns = np.ascontiguousarray(q.T)
     shares = np.exp(columns - columns.max(axis=0))
     shares /= shares.sum(axis=0)

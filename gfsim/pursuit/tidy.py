@@ -14,7 +14,6 @@ from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 from gfsim.threads import over
 
-
 AT_REST = 0.02
 """A fit that lowers its loss by a smaller part than this between two looks has come to rest."""
 
