@@ -14,7 +14,7 @@ from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 from gfsim.threads import over
 
-AT_REST = 0.02
+AT_REST = 0.1
 """A fit that lowers its loss by a smaller part than this between two looks has come to rest."""
 
 
@@ -85,7 +85,7 @@ class Thin:
     """
 
     tries: int = 8
-    look: int = 8
+    look: int = 6
     largest: float = 2e7
 
     def __post_init__(self) -> None:
