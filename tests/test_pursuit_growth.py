@@ -160,7 +160,7 @@ def test_gradient_and_normal_matrix(risk: str, K: int, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("risk", "K"), [("square", 1), ("square", 2), ("square", 4), ("logistic", 3), ("softmax", 4)])
 def test_the_normal_matrix_is_that_of_the_jacobian(risk: str, K: int, intercept: bool) -> None:
     """Few outputs go through a root of the curvature, many block by block: either is sum v J' l'' J."""
-    for widths in ((4, 3, K), (4, 3, 2, K)):
+    for widths in ((4, 3, K), (4, 3, 2, K), (4, 0, K), (4, 0, 0, K)):
         net = network(widths, LEAKY, intercept=intercept)
         task = some_problem(risk, net)
         kept = net.run(task.X)

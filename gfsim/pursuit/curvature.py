@@ -96,7 +96,7 @@ class Pass:
                 if m > l:
                     A[places[m], places[l]] = A[places[l], places[m]].T
             if self.net.intercept.size:
-                shift = (bent[l].reshape(-1, n) @ h.T).reshape(K, -1)
+                shift = (bent[l].reshape(K * len(bent[l][0]), n) @ h.T).reshape(K, -1)
                 A[starts[-1] :, places[l]], A[places[l], starts[-1] :] = shift, shift.T
         A[starts[-1] :, starts[-1] :] = bent[top].sum(axis=2)[: self.net.intercept.size, : self.net.intercept.size]
         return A
@@ -108,7 +108,7 @@ def _fill(block: np.ndarray, factor: np.ndarray, h: np.ndarray, g: np.ndarray, *
     rows, columns = len(h), len(g)
     for j in range(below):
         first = j if symmetric else 0
-        weighted = (factor[first:, j, None, :] * g).reshape((above - first) * columns, -1)
+        weighted = (factor[first:, j, None, :] * g).reshape((above - first) * columns, g.shape[1])
         part = h @ weighted.T
         block[j * rows : (j + 1) * rows, first * columns :] = part
         if symmetric:

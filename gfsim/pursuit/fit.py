@@ -111,7 +111,7 @@ class LevenbergMarquardt:
 
 
 class _Damped:
-    """(A + damping D) step = -g for one dampings after another, scaled to D = 1 once."""
+    """(A + damping D) step = -g for one damping after another, scaled to D = 1 once."""
 
     def __init__(self, g: np.ndarray, A: np.ndarray) -> None:
         D = np.diag(A)

@@ -152,7 +152,8 @@ class Trials:
     """Short trainings of the best few of every path; the largest gain per neuron wins.
 
     In two rounds: all are trained for a few steps, and the best of every path for the rest.  A path of several neurons
-    starts more slowly than a single one, so the first round compares within paths only.
+    starts more slowly than a single one, so the first round compares within paths only.  Short paths come first, and
+    no trial is made that could not win even by reaching the goal.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ class Trials:
     """
 
     per_path: int = 6
-    steps: int = 24
+    steps: int = 36
     glance: int = 12
     finalists: int = 3
     largest: float = 2e7
