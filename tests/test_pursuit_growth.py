@@ -20,7 +20,7 @@ from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import Entered, FixedNorm, LargestDecrease, LargestNCF, LineSearch, Trials
 from gfsim.pursuit.stopping import Budget, NoiseOnly, Patience, State, default_rules
-from gfsim.pursuit.tidy import Prune, Thin, contributions, split
+from gfsim.pursuit.tidy import Prune, Thin, contributions, split, turned
 
 RELU, RELU2, SQUARE = HomogeneousActivation(1, 0.0), HomogeneousActivation(2, 0.0), HomogeneousActivation(2, -1.0)
 LEAKY = HomogeneousActivation(1, 0.2)
@@ -404,6 +404,33 @@ def test_thinning_gives_up_fits_at_rest_where_the_goal_was_reached() -> None:
     assert budgets == [None] * 4
     with pytest.raises(InvalidInput, match="look"):
         Thin(look=0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "side"), [(RELU, 1.0), (LEAKY, 1.0), (LEAKY, -1.0), (HomogeneousActivation(1, 1.5), 1.0)]
+)
+def test_a_linear_neuron_leaves_when_others_are_turned_round(activation: HomogeneousActivation, side: float) -> None:
+    """s(z) + s(u) as (1 + alpha) z + s(-z) + s(u), z by a neuron whose kink no sample reaches: exact up to there."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.uniform(-1.0, 1.0, size=(300, 3)), np.ones(300)])
+    a, u = np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 1.0, -1.0, 0.1])
+    slope = max(1.0, activation.alpha) if side > 0 else min(1.0, activation.alpha)
+    far = np.array([0.0, 0.0, 0.0, 10.0 * side])
+    weight, gain = 1.0 + activation.alpha, 1.0 / slope
+    W = np.array([-a, weight * gain * a + far, u])
+    net = Network((W, np.array([[1.0, 1.0, 1.0]])), np.array([-slope * 10.0 * side]), activation)
+    y = activation.value(X @ a) + activation.value(X @ u)
+    task = problem(X, y)
+    assert task.loss(net) < 1e-25
+    (start,) = turned(task, net, 1, 1)
+    np.testing.assert_allclose(start.matrices[0], [a, u])
+    assert turned(task, net, 1, 0) == []  # not linear
+    thin = Thin().apply(task, net, fitter=LevenbergMarquardt(), good=lambda _, loss: loss <= 1e-20, goal=1e-20)
+    assert thin.hidden_widths == (2,)
+    beyond = 50.0 * X
+    np.testing.assert_allclose(
+        thin.outputs(beyond)[:, 0], activation.value(beyond @ a) + activation.value(beyond @ u), atol=1e-6
+    )
 
 
 # -- rules ---------------------------------------------------------------------------------------------
