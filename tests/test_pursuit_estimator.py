@@ -130,10 +130,11 @@ def test_smooth_target_with_noise_gets_few_neurons() -> None:
 
 
 def test_pure_noise_is_not_fitted() -> None:
+    """By chance a network validates better than none on one split of a few: not on two of five."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 10)), rng.normal(size=300)
-    neurons = [NeuronPursuitRegressor(random_state=seed).fit(X, y).n_neurons_ for seed in range(3)]
-    assert max(neurons) <= 1
+    neurons = [NeuronPursuitRegressor(random_state=seed).fit(X, y).n_neurons_ for seed in range(5)]
+    assert sorted(neurons)[3] == 0
 
 
 # -- classes -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import Entered, FixedNorm, LargestDecrease, LargestNCF, LineSearch, Trials
 from gfsim.pursuit.stopping import Budget, NoiseOnly, Patience, State, default_rules
-from gfsim.pursuit.tidy import Prune, Thin, contributions, split
+from gfsim.pursuit.tidy import Prune, Thin, contributions, split, turned
 
 RELU, RELU2, SQUARE = HomogeneousActivation(1, 0.0), HomogeneousActivation(2, 0.0), HomogeneousActivation(2, -1.0)
 LEAKY = HomogeneousActivation(1, 0.2)
@@ -154,6 +154,19 @@ def test_gradient_and_normal_matrix(risk: str, K: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(problem_module, "CHUNK_ENTRIES", 100)  # a few rows at a time
     np.testing.assert_allclose(task.gauss_newton(net)[2], A, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(task.loss_and_gradient(net)[1], g, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("risk", "K"), [("square", 1), ("square", 2), ("square", 4), ("logistic", 3), ("softmax", 4)])
+def test_the_normal_matrix_is_that_of_the_jacobian(risk: str, K: int, intercept: bool) -> None:
+    """Few outputs go through a root of the curvature, many block by block: either is sum v J' l'' J."""
+    for widths in ((4, 3, K), (4, 3, 2, K), (4, 0, K), (4, 0, 0, K)):
+        net = network(widths, LEAKY, intercept=intercept)
+        task = some_problem(risk, net)
+        kept = net.run(task.X)
+        J = net.jacobian(kept)
+        expected = np.einsum("n,nkp,nkq->pq", task.weights, J, task.risk.bend(kept.output, J))
+        np.testing.assert_allclose(task.gauss_newton(net)[2], expected, rtol=1e-10, atol=1e-14)
 
 
 # -- candidates ----------------------------------------------------------------------------------------
@@ -367,6 +380,57 @@ def test_thinning_takes_out_what_is_not_needed() -> None:
     thin = Thin().apply(task, fit.net, fitter=LevenbergMarquardt(), good=lambda _, loss: loss <= 1e-12, goal=1e-12)
     assert thin.hidden_widths == (1,)
     assert task.loss(thin) <= 1e-12
+
+
+def test_thinning_gives_up_fits_at_rest_where_the_goal_was_reached() -> None:
+    """A network of the teacher's own size has no neuron to spare: each is tried from two places, for two looks."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5))
+    y = np.maximum(X[:, 0], 0) - np.maximum(X[:, 1] + X[:, 2], 0)
+    net = Network((np.array([[1.0, 0, 0, 0, 0], [0, 1, 1, 0, 0]]), np.array([[1.0, -1.0]])), np.zeros(1), RELU)
+    budgets: list[int | None] = []
+
+    class Counting(LevenbergMarquardt):
+        def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
+            budgets.append(steps)
+            return super().run(problem, net, goal=goal, steps=steps)
+
+    task, thin = problem(X, y), Thin(look=15)
+    same = thin.apply(task, net, fitter=Counting(), good=lambda _, loss: loss <= 1e-12, goal=1e-12)
+    assert same is net
+    assert budgets == [15] * 8
+    budgets.clear()  # a network that never reached the goal is measured by its validation: its fits go all the way
+    thin.apply(task, net, fitter=Counting(), good=lambda *_: False, goal=-1.0)
+    assert budgets == [None] * 4
+    with pytest.raises(InvalidInput, match="look"):
+        Thin(look=0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "side"), [(RELU, 1.0), (LEAKY, 1.0), (LEAKY, -1.0), (HomogeneousActivation(1, 1.5), 1.0)]
+)
+def test_a_linear_neuron_leaves_when_others_are_turned_round(activation: HomogeneousActivation, side: float) -> None:
+    """s(z) + s(u) as (1 + alpha) z + s(-z) + s(u), z by a neuron whose kink no sample reaches: exact up to there."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.uniform(-1.0, 1.0, size=(300, 3)), np.ones(300)])
+    a, u = np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 1.0, -1.0, 0.1])
+    slope = max(1.0, activation.alpha) if side > 0 else min(1.0, activation.alpha)
+    far = np.array([0.0, 0.0, 0.0, 10.0 * side])
+    weight, gain = 1.0 + activation.alpha, 1.0 / slope
+    W = np.array([-a, weight * gain * a + far, u])
+    net = Network((W, np.array([[1.0, 1.0, 1.0]])), np.array([-slope * 10.0 * side]), activation)
+    y = activation.value(X @ a) + activation.value(X @ u)
+    task = problem(X, y)
+    assert task.loss(net) < 1e-25
+    (start,) = turned(task, net, 1, 1)
+    np.testing.assert_allclose(start.matrices[0], [a, u])
+    assert turned(task, net, 1, 0) == []  # not linear
+    thin = Thin().apply(task, net, fitter=LevenbergMarquardt(), good=lambda _, loss: loss <= 1e-20, goal=1e-20)
+    assert thin.hidden_widths == (2,)
+    beyond = 50.0 * X
+    np.testing.assert_allclose(
+        thin.outputs(beyond)[:, 0], activation.value(beyond @ a) + activation.value(beyond @ u), atol=1e-6
+    )
 
 
 # -- rules ---------------------------------------------------------------------------------------------
@@ -588,6 +652,29 @@ def test_trials_glance_at_all_and_try_the_best_of_every_path() -> None:
     assert best.loss <= few.loss < task.loss(net)
     choose(glance=30, steps=20)
     assert asked == [20] * candidates
+
+
+@pytest.mark.parametrize(("left", "pairs"), [(0.6, True), (0.4, False), (0.0, False)])
+def test_pairs_that_cannot_win_are_not_tried(left: float, pairs: bool) -> None:
+    """A neuron that halves the loss gains more than half of what any pair could; one at the goal ends the trials."""
+    net = network((4, 2, 2, 1), RELU)
+    task = some_problem("square", net)
+    kept = net.run(task.X)
+    found = Paths().propose(task, net, kept, task.pull(kept.output), np.random.default_rng(0))
+    assert {(c.first, c.last) for c in found} == {(1, 1), (2, 2), (1, 2)}
+    loss, tried = task.loss(net), []
+
+    class Promised:
+        def run(self, _: Problem, net: Network, **__: Any) -> Fit:
+            tried.append(net.n_neurons - 4)
+            return Fit(net, left * loss, 1, "budget")
+
+    chosen = Trials().choose(task, net, found, loss=loss, entry=LineSearch(), fitter=Promised(), goal=0.0)
+    assert chosen is not None
+    assert chosen.candidate.n_neurons == 1
+    assert (2 in tried) == pairs
+    assert tried == sorted(tried)
+    assert len(tried) > 1 or left == 0.0
 
 
 def test_config_refuses() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_the_turn_is_the_gradient_on_the_sphere(
             ends.append(decrease.value_and_turn(moved / np.linalg.norm(moved, axis=1, keepdims=True))[0])
         numeric = (np.log(ends[0]) - np.log(ends[1])) / (2 * eps)
         np.testing.assert_allclose((turn * tangent).sum(axis=1), numeric, rtol=1e-4, atol=1e-5)
-    end, high = ascend(decrease, A, iterations=100)
+    end, high = ascend([decrease], A, np.zeros(4, dtype=int), iterations=100)
     assert (high >= value).all()
     np.testing.assert_allclose(decrease.value_and_turn(end)[0], high)
     np.testing.assert_allclose(np.linalg.norm(end, axis=1), 1.0)
@@ -97,6 +98,38 @@ def test_what_is_climbed_is_what_is_predicted(risk: str, K: int, intercept: bool
         value, turn = judge.along(ncf, c.last, c.b).value_and_turn(c.a[None])
         assert value[0] ** 2 / 2 == pytest.approx(c.predicted, rel=1e-6)
         assert turn.shape == (1, len(c.a))
+
+
+def test_ascents_with_other_outgoing_weights_climb_together_as_each_would_alone() -> None:
+    several = [some_decrease(RELU, (), 1) for _ in range(3)]
+    rng = np.random.default_rng(4)
+    several = [replace(one, pull=rng.normal(size=60) / 60) for one in several]
+    A = rng.normal(size=(9, 5))
+    A /= np.linalg.norm(A, axis=1, keepdims=True)
+    group = np.repeat(np.arange(3), [4, 0, 5])
+    together, high = ascend(several, A, group, iterations=25)
+    for g in (0, 2):
+        alone, value = ascend([several[g]], A[group == g], np.zeros((group == g).sum(), dtype=int), iterations=25)
+        np.testing.assert_allclose(together[group == g], alone, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(high[group == g], value)
+
+
+def test_a_candidate_is_turned_to_where_the_loss_falls() -> None:
+    """Away from the best intercept the better sign of b is that of the effect with the intercept's part."""
+    net = replace(network((4, 3, 1), True), activation=RELU)
+    rng = np.random.default_rng(5)
+    task = Problem(rng.normal(size=(50, 4)), rng.normal(3.0, 1.0, size=(50, 1)), np.full(50, 0.02), make_risk("square"))
+    kept = net.run(task.X)
+    judge = Judge.at(task, net, kept, task.pull(kept.output))
+    branches = Branches.of(RELU)
+    ncf = PathNCF(task.X, net.backpropagate(kept, judge.pull)[2], branches)
+    signs = set()
+    for a in rng.normal(size=(20, 4)):
+        c = judge(1, 1, (), branches, a / np.linalg.norm(a), np.ones(1), ncf)
+        assert c.scale > 0
+        assert task.loss(c.enter(net, 1e-6)) < task.loss(net)
+        signs.add(np.sign(c.ncf))
+    assert signs == {-1.0, 1.0}
 
 
 def parity(n: int, d: int, seed: int) -> Problem:

@@ -82,7 +82,8 @@ class Branches:
         if left == 0.0:
             base = z.clip(min=0)
             if q == 1:
-                return right * base, right * _positive(z)
+                mask = _positive(z)
+                return (base, mask) if right == 1.0 else (right * base, right * mask)
             power = right * _power(base, q - 1)
             return power * base, q * power
         if q % 2 == 0 and left == right:

@@ -25,6 +25,9 @@ from gfsim.pursuit.problem import Problem
 ASCENT_ENTRIES = 2_000_000
 """Most random starts x samples of an ascent."""
 
+SHORT_CLIMB = 10
+"""Steps uphill on the NCF where the ascent on the predicted decrease goes on from there."""
+
 ASCENT_WORK = 20_000_000
 """Most random starts x samples x inputs: a step of all starts is then a tenth of a second."""
 
@@ -148,7 +151,7 @@ class Paths:
             for links, branches in chains(net.activation, last - first + 1):
                 ncf = PathNCF(kept.hidden[first - 1], deltas[last + 1], branches)
                 A, B = self.directions(ncf, net, first, rng)
-                if self.ascents and len(A) and ncf.n_samples <= SCREEN_SAMPLES:
+                if self._ascends(ncf) and len(A):
                     A, B = self._ascended(judge, ncf, last, A, B, rng)
                 found += [judge(first, last, links, branches, a, b, ncf) for a, b in zip(A, B, strict=True)]
         return sorted((c for c in found if c.scale > 0), key=lambda c: -c.predicted)
@@ -164,8 +167,12 @@ class Paths:
         self, ncf: PathNCF, net: Network, first: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Unit a (m, d_in) and b (m, d_out) of one path; the layer's present neurons are warm starts."""
-        maxima = maximise(ncf, starts=self.starts, rng=rng, keep=self.keep, warm=net.matrices[first - 1])
+        warm, steps = net.matrices[first - 1], SHORT_CLIMB if self._ascends(ncf) else 60
+        maxima = maximise(ncf, starts=self.starts, rng=rng, keep=self.keep, warm=warm, iterations=steps)
         return maxima.directions, maxima.outgoing
+
+    def _ascends(self, ncf: PathNCF) -> bool:
+        return self.ascents > 0 and ncf.n_samples <= SCREEN_SAMPLES
 
     def _ascended(
         self, judge: Judge, ncf: PathNCF, last: int, A: np.ndarray, B: np.ndarray, rng: np.random.Generator
@@ -175,30 +182,32 @@ class Paths:
         The random starts are dealt out to the different b, and are fewer with many samples.
         """
         n, d_in = ncf.inputs.shape
-        several = B.shape[1] > 1
         most = min(self.ascents * d_in, ASCENT_ENTRIES // n, ASCENT_WORK // (n * d_in))
-        random = most if d_in > 1 else 0
-        groups = [(A[[j]], b) for j, b in enumerate(B)] if several else [(A, B[0])]
-        ends: list[tuple[float, np.ndarray, np.ndarray]] = []
-        for known, b in groups:
-            starts = rng.normal(size=(random // len(groups), d_in))
-            starts = np.concatenate([known, starts / np.linalg.norm(starts, axis=1, keepdims=True)])
-            decrease = judge.along(ncf, last, b)
-            # most starts soon merge or fall behind: the best few alone go all the way
-            best, value = ascend(decrease, starts, iterations=20)
-            best, value = ascend(decrease, best[_distinct(best, value, 4 * self.keep)], iterations=60)
-            ends += [(value[k], best[k], b) for k in _distinct(best, value, self.keep)]
-        ends = sorted(ends, key=lambda end: -end[0])[: self.keep]
-        return np.array([a for _, a, _ in ends]), np.array([b for _, _, b in ends])
+        if B.shape[1] == 1:
+            B = B[:1]
+        random = most // len(B) if d_in > 1 else 0
+        starts = rng.normal(size=(len(B), random, d_in))
+        starts /= np.linalg.norm(starts, axis=2, keepdims=True)
+        known = A[None] if len(B) == 1 else A[:, None]
+        starts = np.concatenate([known, starts], axis=1)
+        group = np.repeat(np.arange(len(B)), starts.shape[1])
+        decreases = [judge.along(ncf, last, b) for b in B]
+        # most starts soon merge or fall behind: the best few alone go all the way
+        ends, value = ascend(decreases, starts.reshape(-1, d_in), group, iterations=6)
+        few = np.sort(_distinct(ends, value, group, 4 * self.keep))
+        ends, value = ascend(decreases, ends[few], group[few], iterations=60)
+        group = group[few]
+        best = _distinct(ends, value, group, self.keep)
+        return ends[best], B[group[best]]
 
 
-def _distinct(A: np.ndarray, value: np.ndarray, keep: int) -> list[int]:
-    """The best end of every hill, best first."""
+def _distinct(A: np.ndarray, value: np.ndarray, group: np.ndarray, keep: int) -> list[int]:
+    """The best end of every hill of every group, best first."""
     leaders: list[int] = []
     for k in np.argsort(-value, kind="stable"):
         if len(leaders) == keep or not value[k] > 0:
             break
-        if not leaders or float(np.max(A[leaders] @ A[k])) < SAME_HILL:
+        if not leaders or float(np.max((A[leaders] @ A[k]) * (group[leaders] == group[k]))) < SAME_HILL:
             leaders.append(int(k))
     return leaders
 
@@ -271,10 +280,11 @@ class Judge:
     ) -> Candidate:
         """The candidate with its scale and predicted decrease, from its first-order effect."""
         effect = self.net.lift(self.kept, last + 1, branches.value(ncf.inputs @ a)[:, None] * b)
-        value = float((effect * self.pull).sum())
-        if value < 0:
-            effect, b, value = -effect, -b, -value
         shift = -self._intercept(self._bent(effect))
+        # with the intercept, not yet at its best maybe, the better of b and -b need not be that of the larger NCF
+        if float(((effect + shift if shift.size else effect) * self.pull).sum()) < 0:
+            effect, b, shift = -effect, -b, -shift
+        value = float((effect * self.pull).sum())
         if shift.size:
             effect = effect + shift
         rises = float((effect * self.pull).sum())

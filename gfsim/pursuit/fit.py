@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dposv
 
 from gfsim.arrays import positive, whole_number
 from gfsim.errors import InvalidInput, unknown_name
@@ -75,54 +75,60 @@ class LevenbergMarquardt:
 
     def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
         budget = self.steps if steps is None else steps
-        theta, damping = net.theta, 1e-2
-        loss, g, A = problem.gauss_newton(net)
+        theta, damping, here = net.theta, 1e-2, problem.at(net)
         done = short = 0
         reason: FitReason = "budget"
         while done < budget:
-            if loss <= goal:
-                reason = "loss"
+            if here.loss <= goal:
                 break
-            moved = False
-            D = np.diag(A).copy()
-            D = np.maximum(D, 1e-6 * float(D.mean()) + 1e-300)
+            g, A = here.normal_equations()
+            system = _Damped(g, A)
+            there = None
             while damping < 1e12:
-                step = _solve(A, damping * D, g)
+                step = system.step(damping)
                 if step is not None:
-                    trial = net.with_theta(theta + step)
                     with np.errstate(over="ignore", invalid="ignore"):
-                        new = problem.loss(trial)
-                    if new < loss:
-                        moved = True
+                        trial = problem.at(net.with_theta(theta + step))
+                    if trial.loss < here.loss:
+                        there = trial
                         break
                 damping *= 4.0
-            if not moved:
+            if there is None or step is None:
                 reason = "stationary" if done else "failed"
                 break
+            fell = here.loss - there.loss
             expected = -float(g @ step) - 0.5 * float(step @ (A @ step))
-            ratio = (loss - new) / expected if expected > 0 else 1.0
+            ratio = fell / expected if expected > 0 else 1.0
             damping = max(damping * (0.1 if ratio > 0.75 else 0.5 if ratio > 0.25 else 2.0), 1e-14)
-            short = short + 1 if loss - new < self.rtol * loss else 0
-            theta, net, done = theta + step, trial, done + 1
+            short = short + 1 if fell < self.rtol * here.loss else 0
+            theta, here, done = theta + step, there, done + 1
             if short >= self.flat:
-                loss, reason = new, "stationary"
+                reason = "stationary"
                 break
-            loss, g, A = problem.gauss_newton(net)
-        if loss <= goal:
+        if here.loss <= goal:
             reason = "loss"
-        return Fit(net, loss, done, reason)
+        return Fit(here.net, here.loss, done, reason)
 
 
-def _solve(A: np.ndarray, D: np.ndarray, g: np.ndarray) -> np.ndarray | None:
-    """-(A + diag D)^-1 g, scaled to a unit diagonal first; None where it is not positive definite."""
-    scale = 1.0 / np.sqrt(np.diag(A) + D)
-    M = scale[:, None] * A * scale
-    M[np.diag_indices_from(M)] = 1.0
-    try:
-        step = -scale * cho_solve(cho_factor(M, check_finite=False), scale * g, check_finite=False)
-    except LinAlgError:
-        return None
-    return step if np.isfinite(step).all() else None
+class _Damped:
+    """(A + damping D) step = -g for one damping after another, scaled to D = 1 once."""
+
+    def __init__(self, g: np.ndarray, A: np.ndarray) -> None:
+        D = np.diag(A)
+        self.scale = 1.0 / np.sqrt(np.maximum(D, 1e-6 * float(D.mean()) + 1e-300))
+        self.M = A * self.scale
+        self.M *= self.scale[:, None]
+        self.slope = self.scale * g
+
+    def step(self, damping: float) -> np.ndarray | None:
+        """None where the matrix is not positive definite to rounding."""
+        M = self.M.copy()
+        M.flat[:: len(M) + 1] += damping
+        # M is symmetric, so that its transpose, which needs no copy for LAPACK, will do
+        _, solution, info = dposv(M.T, self.slope, overwrite_a=True)
+        if info or not np.isfinite(solution).all():
+            return None
+        return -self.scale * solution
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
+from gfsim.pursuit.curvature import Pass
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.risk import Risk
 from gfsim.threads import over
@@ -137,21 +139,24 @@ class Problem:
             g += slope
         return total, g
 
+    def at(self, net: Network) -> Point:
+        """The loss at ``net``, and the way to its normal equations."""
+        parts = list(self.chunks(net.n_params * self.n_outputs))
+        loss, kept = self.penalty(net), None
+        for part in parts:
+            kept = Pass.of(net, self.columns[:, part])
+            loss += float(self.weights[part] @ self.risk.value(kept.output, self.Y[part]))
+        return Point(self, net, loss, parts, kept if len(parts) == 1 else None)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """X', (n_inputs, n), a copy: for fits by second-order methods, which large tables have none of."""
+        return np.ascontiguousarray(self.X.T)
+
     def gauss_newton(self, net: Network) -> tuple[float, np.ndarray, np.ndarray]:
         """L, its gradient (P,) and sum_i v_i J_i' l''_i J_i + 2 l2 (P, P), J'J for the square loss."""
-        P = net.n_params
-        total, g, A = self.penalty(net), self._penalty_gradient(net), np.zeros((P, P))
-        for part in self.chunks(P * self.n_outputs):
-            kept = net.run(self.X[part])
-            v = self.weights[part]
-            total += float(v @ self.risk.value(kept.output, self.Y[part]))
-            J = net.jacobian(kept)
-            g += (v[:, None] * self.risk.slope(kept.output, self.Y[part])).ravel() @ J.reshape(-1, P)
-            B = (np.sqrt(v)[:, None, None] * self.risk.root(kept.output, J)).reshape(-1, P)
-            A += B.T @ B
-        if self.l2:
-            A[np.diag_indices(P - net.intercept.size)] += 2.0 * self.l2
-        return total, g, A
+        point = self.at(net)
+        return point.loss, *point.normal_equations()
 
     def _penalty_gradient(self, net: Network) -> np.ndarray:
         g = np.zeros(net.n_params)
@@ -168,3 +173,39 @@ class Problem:
     def curvature_along(self, q: np.ndarray, V: np.ndarray) -> float:
         """sum_i v_i V_i' l''_i V_i for a change V (n, K) of the outputs."""
         return float(self.weights @ (self.risk.root(q, V[:, :, None]) ** 2).sum(axis=(1, 2)))
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A network and its loss.
+
+    Attributes
+    ----------
+    loss : float
+        With the penalty.
+    parts : list of slice
+        The chunks of rows.
+    kept : Pass or None
+        The forward pass, if the rows are one chunk.
+    """
+
+    problem: Problem
+    net: Network
+    loss: float
+    parts: list[slice] = field(repr=False)
+    kept: Pass | None = field(repr=False)
+
+    def normal_equations(self) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient (P,) of L and the generalised Gauss-Newton matrix (P, P)."""
+        problem, net = self.problem, self.net
+        g = problem._penalty_gradient(net)
+        A = np.zeros(())
+        for part in self.parts:
+            kept = self.kept or Pass.of(net, problem.columns[:, part])
+            v = problem.weights[part]
+            g += kept.gradient(v[:, None] * problem.risk.slope(kept.output, problem.Y[part]))
+            share = kept.gauss_newton(problem.risk, v)
+            A = A + share if A.ndim else share
+        if problem.l2:
+            A[np.diag_indices(net.n_params - net.intercept.size)] += 2.0 * problem.l2
+        return g, A

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 from gfsim.errors import unknown_name
 
@@ -113,29 +113,38 @@ class SoftmaxRisk:
     name = "softmax"
 
     def value(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
-        top = q.max(axis=1, keepdims=True)
-        return top[:, 0] + np.log(np.exp(q - top).sum(axis=1)) - (q * y).sum(axis=1)
+        columns = np.ascontiguousarray(q.T)
+        top = columns.max(axis=0)
+        return top + np.log(np.exp(columns - top).sum(axis=0)) - np.einsum("nk,nk->n", q, y)
 
     def slope(self, q: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return softmax(q, axis=1) - y
+        return _softmax(q) - y
 
     def root(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
-        pi = softmax(q, axis=1)
+        pi = _softmax(q)
         mean = np.einsum("nk,nkm->nm", pi, V)
         return np.sqrt(pi)[:, :, None] * (V - mean[:, None, :])
 
     def bend(self, q: np.ndarray, V: np.ndarray) -> np.ndarray:
-        pi = softmax(q, axis=1)
+        pi = _softmax(q)
         return pi[:, :, None] * (V - np.einsum("nk,nkm->nm", pi, V)[:, None, :])
 
     def noise(self, q: np.ndarray, y: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del y
-        m, pi = _whole(copies), softmax(q, axis=1)
+        m, pi = _whole(copies), _softmax(q)
         return pi - rng.multinomial(m, pi) / m[:, None]
 
     def constant(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         logs = np.log(weights @ y)
         return logs - logs.mean()
+
+
+def _softmax(q: np.ndarray) -> np.ndarray:
+    """Along axis 1, by sums down the columns of the transpose: NumPy's along short rows take several times as long."""
+    columns = np.ascontiguousarray(q.T)
+    shares = np.exp(columns - columns.max(axis=0))
+    shares /= shares.sum(axis=0)
+    return shares.T
 
 
 def _whole(copies: np.ndarray) -> np.ndarray:

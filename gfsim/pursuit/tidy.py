@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
-from gfsim.arrays import positive
+from gfsim.arrays import positive, whole_number
 from gfsim.pursuit.fit import Fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.problem import Problem
 from gfsim.threads import over
+
+AT_REST = 0.1
+"""A fit that lowers its loss by a smaller part than this between two looks has come to rest."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,26 @@ class Thin:
     Greedy growth overshoots: a neuron that helped early may be idle in the end, though not dead.  In turns, the
     ``tries`` neurons of the smallest contribution are left out on trial.  The fit starts from two places: from the
     other neurons as they are, and from where they stand in for the one that left (:func:`stand_in`), which merges
-    neurons that do nearly the same.
+    neurons that do nearly the same; where the goal was reached also from where some are turned round (:func:`turned`).
 
     Parameters
     ----------
     tries : int
         Trials before a turn is given up.
+    look : int
+        Where the network has reached ``goal``, as a smaller one then must too, a fit is looked at after so many steps
+        and twice as many, and given up if it has come to rest in between.
     largest : float
         Most samples x outputs x parameters; with more the network stays as it is.
     """
 
     tries: int = 8
+    look: int = 6
     largest: float = 2e7
+
+    def __post_init__(self) -> None:
+        whole_number(self.tries, "tries")
+        whole_number(self.look, "look")
 
     def apply(
         self, problem: Problem, net: Network, *, fitter: Fitter, good: Callable[[Network, float], bool], goal: float
@@ -111,11 +121,49 @@ class Thin:
         good: Callable[[Network, float], bool],
         goal: float,
     ) -> Network | None:
-        for leave in (Network.without, partial(stand_in, problem)):
-            fit = fitter.run(problem, leave(net, layer, unit), goal=goal)
+        exact = problem.data_loss(net) <= goal
+        starts = [net.without(layer, unit), stand_in(problem, net, layer, unit)]
+        if exact:
+            starts += turned(problem, net, layer, unit)
+        for start in starts:
+            if exact:
+                first = fitter.run(problem, start, goal=goal, steps=self.look)
+                fit = fitter.run(problem, first.net, goal=goal, steps=self.look)
+                if fit.loss > goal and fit.loss > (1 - AT_REST) * first.loss:
+                    continue
+                start = fit.net
+            fit = fitter.run(problem, start, goal=goal)
             if good(fit.net, fit.loss):
                 return fit.net
         return None
+
+
+def turned(problem: Problem, net: Network, layer: int, unit: int) -> list[Network]:
+    """``net`` without a neuron that is linear on the data, some others turned round in its place; empty if it is not
+    linear, or none can be.
+
+    As s(z) = (1 + alpha) z + s(-z) for p = 1, a neuron can be had the other way round at the price of a linear
+    function.  Growth that has found some of a target's neurons the wrong way round pays it with one neuron more, whose
+    kink lies beyond the data: the fit is exact, and wrong where an input lies beyond it.
+    """
+    alpha, below = net.activation.alpha, net.run(problem.X).hidden[layer - 1]
+    W, V = net.matrices[layer - 1], net.matrices[layer]
+    z = below @ W[unit]
+    if net.activation.p != 1 or abs(alpha) == 1.0 or not ((z >= 0).all() or (z <= 0).all()):
+        return []
+    linear = np.einsum("kj,ji->jki", V, W).reshape(len(W), -1)  # what every neuron does for s(z) = z
+    rest, slope = np.arange(len(W)) != unit, (max if (z >= 0).all() else min)(1.0, alpha)
+    shares = np.linalg.lstsq((1.0 + alpha) * linear[rest].T, -slope * linear[unit])[0]
+    if not (shares > 0.5).any():
+        return []
+    flipped = W.copy()
+    flipped[np.flatnonzero(rest)[shares > 0.5]] *= -1.0
+    matrices = [*net.matrices[: layer - 1], flipped, *net.matrices[layer:]]
+    start = replace(net, matrices=tuple(matrices)).without(layer, unit)
+    if start.intercept.size:  # what the linear function was on average
+        moved = problem.weights @ (net.outputs(problem.X) - start.outputs(problem.X))
+        start = replace(start, intercept=start.intercept + moved)
+    return [start]
 
 
 def stand_in(problem: Problem, net: Network, layer: int, unit: int) -> Network:
