@@ -222,9 +222,6 @@ class Flow:
 class Automatic:
     """Levenberg-Marquardt while its normal equations are cheap, else L-BFGS.
 
-    With more than two classes L-BFGS throughout: the normal matrix takes a row for every class of every sample, and
-    what it is good for, the last digits of a small loss, a penalised likelihood does not ask for.
-
     Parameters
     ----------
     largest : float
@@ -232,20 +229,15 @@ class Automatic:
     work : float
         Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 10 steps.  A
         network that grows is minimised again and again, so with many samples a short run each time is enough.
-    second_order, first_order, classes
-        The three ways down; ``classes`` is that of the softmax.
     """
 
     largest: float = 3e8
     work: float = 3e9
     second_order: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     first_order: LBFGS = field(default_factory=LBFGS)
-    classes: LBFGS = field(default_factory=lambda: LBFGS(rtol=1e-6))
 
     def cheap(self, problem: Problem, net: Network) -> bool:
         """Whether Levenberg-Marquardt is used."""
-        if problem.risk.name == "softmax":
-            return False
         return problem.n_samples * problem.n_outputs * float(net.n_params) ** 2 <= self.largest
 
     def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
@@ -253,8 +245,7 @@ class Automatic:
             return self.second_order.run(problem, net, goal=goal, steps=steps)
         if steps is None:
             steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 10, self.first_order.steps))
-        way = self.classes if problem.risk.name == "softmax" else self.first_order
-        return way.run(problem, net, goal=goal, steps=steps)
+        return self.first_order.run(problem, net, goal=goal, steps=steps)
 
 
 _NAMED: dict[str, type[Automatic] | type[LevenbergMarquardt] | type[LBFGS] | type[Flow]] = {
