@@ -19,6 +19,7 @@ from gfsim.compare.methods import known_to_simulate
 from gfsim.compare.peers import environment
 from gfsim.compare.problems import problem
 from gfsim.flow.events import loss_level
+from gfsim.flow.result import FlowResult
 from gfsim.flow.simulate import simulate
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
@@ -95,6 +96,42 @@ def figure1(threads: int) -> Extra:
 
     loop = _median(descent, 3) * (t_end / step) / sample
     return {"method": method, "ours_s": ours, "descent_s": loop, "descent_steps_timed": sample, "ratio": ours / loop}
+
+
+def depth(threads: int) -> Extra:
+    """Seconds to the first escape from ever nearer to the 390-weight saddle, all at one tolerance, and the errors.
+
+    An error is that of the small block or of the rest at L = 0.99 of the saddle's, whichever is larger, against ``ndf``
+    at a tolerance of 1e-9.
+    """
+    del threads
+    method, rtol, rounds = preferred(), 1e-5, 5
+    tasks = {delta: problem(f"escape-relu2-{delta}") for delta in ("1e-2", "1e-4", "1e-6")}
+
+    def run(delta: str, how: str, tolerance: float) -> FlowResult:
+        task = tasks[delta]
+        end = task.end.event("end", terminal=True)
+        return simulate(
+            task.objective, task.w0, t_end=math.inf, method=how, rtol=tolerance, clock=task.clock,
+            blocks=list(task.blocks), events=[end],
+        )  # fmt: skip
+
+    errors, counts = {}, {}
+    for delta, task in tasks.items():
+        flow, sharp = run(delta, method, rtol), run(delta, "ndf", 1e-9)
+        gaps = [
+            np.linalg.norm((flow.final - sharp.final)[block]) / np.linalg.norm(sharp.final[block])
+            for block in task.blocks
+        ]
+        errors[delta], counts[delta] = float(max(gaps)), flow.counts.velocity
+    seconds: dict[str, list[float]] = {delta: [] for delta in tasks}
+    for _ in range(rounds):
+        for delta in tasks:
+            began = time.perf_counter()
+            run(delta, method, rtol)
+            seconds[delta].append(time.perf_counter() - began)
+    medians = {delta: statistics.median(found) for delta, found in seconds.items()}
+    return {"method": method, "rtol": rtol, "errors": errors, "velocities": counts, "seconds": medians}
 
 
 def degree_seven(threads: int) -> Extra:
@@ -195,6 +232,7 @@ EXTRAS: dict[str, Callable[[int], Extra]] = {
     "imports": imports,
     "step_overhead": step_overhead,
     "figure1": figure1,
+    "depth": depth,
     "degree7": degree_seven,
     "million": million,
     "cuda": cuda,

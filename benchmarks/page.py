@@ -58,7 +58,7 @@ def page(results: dict[str, Any]) -> str:
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
         f"- medians of {results['rounds']} interleaved rounds, one process a library, compile time apart; a run longer "
         f"than {results['limit']:g} s counts as hopeless",
-        "",
+        *_before(results),
         "Only ratios within this page mean anything.  A peer that is used badly here is a bug: please say so.",
         "",
         "## Targets",
@@ -78,6 +78,19 @@ def page(results: dict[str, Any]) -> str:
     for name, why in results["failures"].items():
         lines += ["", f"### {name}", "", f"Not measured: {why}"]
     return "\n".join(lines) + "\n"
+
+
+def _before(results: dict[str, Any]) -> list[str]:
+    """Where the numbers that were not measured in the last run come from."""
+    lines = []
+    for earlier in results.get("before", []):
+        m = earlier["machine"]
+        load = ", ".join(f"{x:.1f}" for x in m["load_at_start"])
+        lines.append(
+            f"- taken over where the command above does not name it: what `{earlier['command']}` measured "
+            f"on {m['cpu']}, load {load} at the start, {m['date']}"
+        )
+    return [*lines, ""]
 
 
 def _section(name: str, record: dict[str, Any]) -> list[str]:

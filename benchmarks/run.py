@@ -70,6 +70,7 @@ def main() -> int:
     parser.add_argument(
         "--batch-threads", type=int, default=2, metavar="N", help="of the batch of starts (default: %(default)s)"
     )
+    parser.add_argument("--known", metavar="JSON", help="take over what is not measured now from such a results.json")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
     try:
@@ -93,10 +94,13 @@ def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
         "extras": {},
         "failures": {},
     }
+    if args.known is not None:
+        _take_over(results, load(Path(args.known)))
     interrupted = False
     with interruptible() as stop:
         try:
             for name in args.problems or PROBLEMS:
+                results["failures"].pop(name, None)
                 try:
                     results["problems"][name] = rounds.measure(
                         name,
@@ -130,6 +134,15 @@ def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
     print(target_table(results["targets"]))
     print(f"\nresults are in {out.path / 'results.json'}")
     return 130 if interrupted else 0
+
+
+def _take_over(results: dict[str, Any], known: dict[str, Any]) -> None:
+    """Problems and extras of an earlier run, which are measured again where they are asked for now; ratios are taken
+    within a problem, so that they may come from several runs."""
+    for name in ("problems", "extras", "failures"):
+        results[name].update(known[name])
+    before = {name: known[name] for name in ("command", "machine", "versions", "rounds", "limit")}
+    results["before"] = [*known.get("before", []), before]
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -239,7 +239,16 @@ def results() -> dict[str, Any]:
         "rounds": 3,
         "limit": 60.0,
         "problems": problems,
-        "extras": {"degree7": {"relative_difference": 1e-4, "method": "auto"}, "batch": batch},
+        "extras": {
+            "degree7": {"relative_difference": 1e-4, "method": "auto"},
+            "batch": batch,
+            "depth": {
+                "method": "auto",
+                "rtol": 1e-5,
+                "errors": {"1e-2": 2e-4, "1e-6": 3e-4},
+                "seconds": {"1e-2": 0.5, "1e-6": 0.7},
+            },
+        },
         "failures": {"large": "refused"},
     }
 
@@ -250,10 +259,12 @@ def test_targets_are_computed_from_the_numbers() -> None:
     assert (worst["measured"], worst["met"]) == (1.0, True)
     assert rows["sparse saddle, delta = 0.01: ours over scipy BDF"]["met"] is True
     assert rows["sparse saddle, delta = 0.01: ours over scipy RK45"]["met"] is False  # 1/20 > 1/30
-    assert rows["sparse saddle: cost at delta = 1e-6 over cost at 1e-2, to the first escape"]["met"] is None
-    late = (
-        "sparse saddle: cost at delta = 1e-6 over cost at 1e-2, to half the loss, where a second plateau lies between"
-    )
+    depth = "sparse saddle: cost at delta = 1e-6 over cost at 1e-2, to the first escape, both at one tolerance"
+    assert (rows[depth]["measured"], rows[depth]["met"]) == (1.4, True)
+    assert "errors 2.0e-04 and 3.0e-04" in rows[depth]["note"]
+    alone = "sparse saddle: the same, each at its loosest tolerance, a factor of three apart"
+    assert rows[alone]["met"] is None
+    late = "sparse saddle: the same to half the loss, where a second plateau lies between"
     assert rows[late]["met"] is False
     assert rows["origin to L < 1e-4 L0: evaluations, each counted once"]["measured"] == 2100
     seconds = rows["the same by the seconds that they and the factorisations took"]
@@ -309,6 +320,15 @@ def test_a_small_benchmark_runs_from_end_to_end(
     assert [len(row["walls"]) for row in found["problems"]["toy"]["timed"]] == [2, 2]
     assert found["machine"]["threads"] == 1
     assert any(row["met"] is None for row in found["targets"])
+    again = ["--known", str(tmp_path / "results.json"), "--out", str(tmp_path / "again")]
+    monkeypatch.setattr(sys, "argv", ["run", "deep-linear", *arguments[1:], "--extras", *again])
+    assert run.main() == 0
+    both = run.load(tmp_path / "again" / "results.json")
+    assert both["problems"].keys() == {"toy", "deep-linear"}
+    assert both["problems"]["toy"] == found["problems"]["toy"]
+    monkeypatch.setattr(sys, "argv", ["page", str(tmp_path / "again" / "results.json"), str(tmp_path / "both")])
+    assert page.main() == 0
+    assert f"what `{found['command']}` measured" in (tmp_path / "both" / "benchmarks.md").read_text()
     monkeypatch.setattr(sys, "argv", ["page", str(tmp_path / "results.json"), str(tmp_path / "docs")])
     assert page.main() == 0
     assert (tmp_path / "docs" / "benchmarks.md").read_text().startswith("# Benchmarks")
