@@ -59,6 +59,25 @@ def some_problem(risk: str, net: Network, n: int = 40, seed: int = 1, l2: float 
 # -- the network ---------------------------------------------------------------------------------------
 
 
+def test_many_classes_go_down_by_first_order_steps() -> None:
+    """Where the normal matrix of the softmax is dear: to a minimum below which there is nothing that counts."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((200, 5))
+    labels = (X[:, :3] + 0.5 * rng.standard_normal((200, 3))).argmax(axis=1)
+    task = Problem(X, np.eye(3)[labels], np.full(200, 1 / 200), make_risk("softmax"), l2=1e-2)
+    net = network((5, 3, 3), RELU)
+    size = 200 * 3 * float(net.n_params) ** 2
+    assert Automatic(largest=3.1 * size).cheap(task, net)
+    dear = Automatic(largest=2.9 * size)
+    assert not dear.cheap(task, net)
+    found = dear.run(task, net)
+    exact = LevenbergMarquardt(steps=500).run(task, found.net)
+    assert found.reason == "stationary"
+    assert found.loss < task.loss(net)
+    assert found.loss - exact.loss <= 1e-3 * (task.loss(net) - exact.loss)
+    assert dear.run(task, net, steps=3).steps <= 3
+
+
 @pytest.mark.parametrize("activation", [RELU2, SQUARE, LEAKY], ids=lambda a: a.name)
 def test_derivatives_of_the_network(activation: HomogeneousActivation) -> None:
     net = network((4, 3, 2, 2), activation)

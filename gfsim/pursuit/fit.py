@@ -225,27 +225,34 @@ class Automatic:
     Parameters
     ----------
     largest : float
-        Most multiplications, samples x outputs x parameters^2, of one normal matrix.
+        Most multiplications, samples x outputs x parameters^2, of one normal matrix; a third with more than two
+        classes, whose outputs are coupled.
     work : float
         Samples x outputs x parameters x steps that one run of L-BFGS may cost; it makes at least 10 steps.  A
         network that grows is minimised again and again, so with many samples a short run each time is enough.
+    second_order, first_order, classes
+        The three ways down; ``classes`` is that of the softmax where Levenberg-Marquardt is dear: the last digits of a
+        small loss are not what a penalised likelihood asks for.
     """
 
     largest: float = 3e8
     work: float = 3e9
     second_order: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     first_order: LBFGS = field(default_factory=LBFGS)
+    classes: LBFGS = field(default_factory=lambda: LBFGS(rtol=1e-6))
 
     def cheap(self, problem: Problem, net: Network) -> bool:
         """Whether Levenberg-Marquardt is used."""
-        return problem.n_samples * problem.n_outputs * float(net.n_params) ** 2 <= self.largest
+        most = self.largest / 3.0 if problem.risk.name == "softmax" else self.largest
+        return problem.n_samples * problem.n_outputs * float(net.n_params) ** 2 <= most
 
     def run(self, problem: Problem, net: Network, *, goal: float = 0.0, steps: int | None = None) -> Fit:
         if self.cheap(problem, net):
             return self.second_order.run(problem, net, goal=goal, steps=steps)
         if steps is None:
             steps = int(np.clip(self.work / (problem.Y.size * net.n_params), 10, self.first_order.steps))
-        return self.first_order.run(problem, net, goal=goal, steps=steps)
+        way = self.classes if problem.risk.name == "softmax" else self.first_order
+        return way.run(problem, net, goal=goal, steps=steps)
 
 
 _NAMED: dict[str, type[Automatic] | type[LevenbergMarquardt] | type[LBFGS] | type[Flow]] = {
