@@ -15,8 +15,9 @@ target's variance.  Steps and learning rates were not tuned for either side; a t
 this one.  NCF maximisations are no gradient evaluations, but the CPU seconds contain them.
 
 What is claimed is what the runs bear out: pooled over the targets, NP is better than wide nets from standard weights,
-at no more than twice their CPU time.  Two earlier claims did not hold.  That NP is better in three tenths of all pairs
-of a target and a net, each by a 95 % interval: with five seeds it is so in fewer.  That it is better than nets of its
+at no more than three times their CPU time (1.7 times on one machine, 2.2 on another).  Two earlier claims did not
+hold.  That NP is better in three tenths of all pairs of a target and a net, each by a 95 % interval: with five seeds it
+is so in fewer.  That it is better than nets of its
 own width, pooled: so with 2,000 steps a descent and six targets (seeds 0 and 5), not with the 1,500 steps and five
 targets of the quick form.  Nothing was ever claimed of wide nets from SMALL weights, which pass the same saddles with
 neurons to spare: they come out level with NP or ahead of it.  The notes name every target and net on which NP loses.
@@ -343,7 +344,7 @@ def _claims(numbers: dict[str, Any]) -> list[Claim]:
         Claim.at_least(
             f"CPU seconds of a net of width {WIDE} over NP's, median over seeds, targets and methods",
             float(np.median(numbers["wide_cpu_over_np"])),
-            0.5,
+            1 / 3,
             of=["wide_cpu_over_np", "raw"],
             source=OURS,
         ),
