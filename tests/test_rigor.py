@@ -390,7 +390,7 @@ def test_ties_continua_and_kinks_have_no_certificate() -> None:
     linear = FeedForward((3, 2, 2), "linear")
     ncf = OriginNCF(Objective(linear, X, y))
     # a neuron can be split in two at no cost; the centre may be singular to rounding, or not quite
-    with pytest.raises(NotCertified, match="no ties|not isolated"):
+    with pytest.raises(NotCertified, match=r"no ties|not isolated"):
         certify_kkt(ncf, maximise(ncf, starts=6, rng=rng, keep=1)[0].u)
     with pytest.raises(NotCertified):
         certify_kkt(ncf, rng.standard_normal(ncf.size))
