@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import extras, rounds, targets
 from gfsim.compare.peers import LIBRARIES
 from gfsim.compare.problems import select
-from gfsim.errors import GfsimError
+from gfsim.errors import GfsimError, InvalidInput
 from gfsim.interrupt import interruptible
 from gfsim.output import OutputDirectory
 from gfsim.provenance import versions
@@ -75,13 +75,14 @@ def main() -> int:
     args = parser.parse_args()
     try:
         select(args.problems)
-        return _run(args, OutputDirectory(args.out))
+        known = None if args.known is None else _known(Path(args.known))
+        return _run(args, known, OutputDirectory(args.out))
     except GfsimError as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
         return 2
 
 
-def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
+def _run(args: argparse.Namespace, known: dict[str, Any] | None, out: OutputDirectory) -> int:
     results: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),
         "machine": machine(args.threads),
@@ -94,8 +95,8 @@ def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
         "extras": {},
         "failures": {},
     }
-    if args.known is not None:
-        _take_over(results, load(Path(args.known)))
+    if known is not None:
+        _take_over(results, known)
     interrupted = False
     with interruptible() as stop:
         try:
@@ -134,6 +135,13 @@ def _run(args: argparse.Namespace, out: OutputDirectory) -> int:
     print(target_table(results["targets"]))
     print(f"\nresults are in {out.path / 'results.json'}")
     return 130 if interrupted else 0
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        return load(path)
+    except (OSError, ValueError) as exc:
+        raise InvalidInput(f"--known {path} holds no results ({exc}); give a results.json of an earlier run") from None
 
 
 def _take_over(results: dict[str, Any], known: dict[str, Any]) -> None:

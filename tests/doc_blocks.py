@@ -134,7 +134,7 @@ def difference(shown: str, real: str) -> str | None:
 
     Runs of blanks count as one.  A number agrees with another that is printed differently if it is
     - an integer below 20: equal;
-    - any other integer (counts of steps and the like, which differ from one processor to another): within 25 %;
+    - any other integer (counts of steps and the like): within 10 %;
     - of size below 1e-6 in both (residuals, drifts): within a factor of 100, and below 1e-12 always;
     - else: within 1 %, or one unit of the last decimal shown.
     """
@@ -163,7 +163,7 @@ def agree(want: str, have: str) -> bool:
     if a == b:
         return True
     if re.fullmatch(r"[-+]?\d+", want):
-        return abs(a) >= 20 and abs(a - b) <= 0.25 * abs(a)
+        return abs(a) >= 20 and abs(a - b) <= 0.1 * abs(a)
     small, large = sorted((abs(a), abs(b)))
     if large < 1e-6:
         return large < 1e-12 or large <= 100 * small

@@ -326,6 +326,9 @@ def test_a_small_benchmark_runs_from_end_to_end(
     both = run.load(tmp_path / "again" / "results.json")
     assert both["problems"].keys() == {"toy", "deep-linear"}
     assert both["problems"]["toy"] == found["problems"]["toy"]
+    monkeypatch.setattr(sys, "argv", ["run", "toy", "--known", "nosuch.json", "--out", str(tmp_path / "none")])
+    assert run.main() == 2
+    assert "--known nosuch.json holds no results" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["page", str(tmp_path / "again" / "results.json"), str(tmp_path / "both")])
     assert page.main() == 0
     assert f"what `{found['command']}` measured" in (tmp_path / "both" / "benchmarks.md").read_text()

@@ -18,7 +18,7 @@ from gfsim.flow.integrator import COSTS, Attempt
 from gfsim.flow.ndf import NDF
 from gfsim.flow.newton import kind_for
 from gfsim.flow.result import Phase
-from gfsim.flow.rows import RowField
+from gfsim.flow.rows import RowField, row_numbers
 from gfsim.flow.runge_kutta import ExplicitPair
 from gfsim.flow.switching import HISTORY, Trail, Verdict, explicit_tableau
 
@@ -47,9 +47,8 @@ class Auto:
         self.tableau = explicit_tableau(rows.field, rtol)
         self.newton = kind_for(w)
         self.trails = [Trail(self.tableau, 0.0) for _ in range(len(w))]
-        every = np.arange(len(w)) if rows.xp is np else rows.xp.arange(len(w), device=w.device)
         pair = ExplicitPair(rows, w, self.tableau, rtol=rtol, atol=self.atol)
-        self._explicit: _Part | None = _Part(pair, every)
+        self._explicit: _Part | None = _Part(pair, row_numbers(w))
         self._implicit: _Part | None = None
         self._sort()
 

@@ -15,12 +15,11 @@ the end of the step, where w = v, the only traces are the factor e^(mu h) on the
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 
 from gfsim.arrays import Array, taken
-from gfsim.flow.rows import RowField, inner, join_rows, keep_rows, rms
+from gfsim.flow.rows import RowField, inner, join_rows, keep_rows, rms, row_numbers
 
 WORTH = 0.1
 """mu h above which a frame is looked for: below it, a polynomial of the order at hand follows the growth."""
@@ -112,7 +111,7 @@ class Frame:
         if not bool(some.any()):
             return none, D[none]
         due, mu, step, before, w, unit, slope = (x[some] for x in (due, mu, step, before, w, unit, slope))
-        top, rows = k[due] + 1, _count(xp, due)
+        top, rows = k[due] + 1, row_numbers(due)
         now = rest = D[due]
         if bool((before > 0).any()):
             rest = xp.where(self.grows[due][:, None, :] > 0, _turned(now, signs, -before * step), now)
@@ -139,11 +138,6 @@ class Frame:
     def join(self, other: Frame) -> None:
         join_rows(self, other, ("mu", "grows"), self.rows.xp)
         self.moving = self.moving or other.moving
-
-
-def _count(xp: Any, like: Array) -> Array:
-    """0, 1, 2, ... for every row of ``like``."""
-    return np.arange(len(like)) if xp is np else xp.arange(len(like), device=like.device)
 
 
 def _turned(D: Array, signs: Array, power: Array) -> Array:

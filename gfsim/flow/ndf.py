@@ -20,7 +20,7 @@ from gfsim.arrays import Array, taken
 from gfsim.flow.frame import Frame
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms
+from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms, row_numbers
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -335,14 +335,14 @@ class NDF:
         if len(index):
             self.D, error = 1.0 * after, 1.0 * error  # the step's interpolant holds the old ones
             self.D[index], turned[index] = there, True
-            top, rows = k[index], self._index(index == index)
-            error[index] = self._pick(ERROR, top) * rms(there[rows, top + 1], scale[index])
+            top = k[index]
+            error[index] = self._pick(ERROR, top) * rms(there[row_numbers(top), top + 1], scale[index])
         return self.D, error, turned
 
     def _choose(self, after: Array, scale: Array, error: Array, k: Array, safety: Array) -> tuple[Array, Array]:
         """(step factor, order) that promises the longest next step, from the error at orders k - 1, k, k + 1."""
         xp = self.rows.xp
-        rows = xp.arange(len(k)) if xp is np else xp.arange(len(k), device=k.device)
+        rows = row_numbers(k)
         below = self._pick(ERROR, (k - 1).clip(min=0)) * rms(after[rows, k], scale)
         above = self._pick(ERROR, (k + 1).clip(max=MAX_ORDER)) * rms(after[rows, k + 2], scale)
         tiny = 1e-12

@@ -119,6 +119,13 @@ class OneNumber:
         return yes if condition else no
 
 
+def row_numbers(like: Array) -> Array:
+    """0, 1, 2, ..., one for each row of ``like``, where it is."""
+    if isinstance(like, np.ndarray):
+        return np.arange(len(like))
+    return namespace(like).arange(len(like), device=like.device)
+
+
 def keep_rows(of: object, names: tuple[str, ...], index: Array) -> None:
     """Only the rows ``index`` of the named attributes."""
     for name in names:

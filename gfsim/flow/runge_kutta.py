@@ -75,7 +75,8 @@ class ExplicitPair:
         self.after_rejection = self.s != self.s
         self.stiffness = 0.0 * self.s
         self.first_change = 0.0 * w
-        """Change of the velocity over the first stage of the last trial: along what is fast."""
+        """Change of the velocity over the first stage of the last trial, of rows that it was rejected on: along what is
+        fast."""
 
     def fastest(self, index: Array) -> Array:
         """An estimate, from below, of the largest |lambda| where the rows ``index`` (m,) are, by Hessian-vector
@@ -129,8 +130,8 @@ class ExplicitPair:
         if not (one and took):
             self.counts["rejected"] += ~accepted
             self.counts["overflow_rejected"] += ~finite
+            self.first_change = K[1] - K[0]
             stuck = stuck & ~(self.h >= smallest_step(end))  # a step that is no number is none
-        self.first_change = K[1] - K[0]
         interpolant = _Interpolant(self, K, start, h, w_start, new)
         return Attempt(accepted, stuck, start, end, w_start, self.w, interpolant)
 

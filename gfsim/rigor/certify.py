@@ -204,7 +204,10 @@ def _zero(system: System, guess: list[float], multipliers: int, what: str) -> di
     for _ in range(4):  # Newton from the centre, each step rounded to float64
         F = system.residual([arb(x) for x in point])
         J = system.jacobian([arb(x) for x in point])
-        moves = displacement(F, J, [0.0] * len(point))
+        try:
+            moves = displacement(F, J, [0.0] * len(point))
+        except Undecided as exc:  # singular to the last bit: the same finding as a box that never passes
+            raise _refused(what, str(exc)) from None
         point = [
             x if still else float((arb(x) + move).mid()) for x, move, still in zip(point, moves, fixed, strict=True)
         ]
@@ -222,10 +225,7 @@ def _zero(system: System, guess: list[float], multipliers: int, what: str) -> di
         if not failure:
             break
     else:
-        raise NotCertified(
-            f"{what} is not certified: {failure}; it must be isolated (no ties, no continuum beyond the balances) and "
-            "off all kinks"
-        )
+        raise _refused(what, failure)
     # the widest power of two that still passes, by bisection: a box that fails makes all wider ones fail
     low, high = exponent, 1
     while high - low > 1:
@@ -241,6 +241,13 @@ def _zero(system: System, guess: list[float], multipliers: int, what: str) -> di
         "stretch": stretch,
         "point": point,
     }
+
+
+def _refused(what: str, failure: str) -> NotCertified:
+    return NotCertified(
+        f"{what} is not certified: {failure}; it must be isolated (no ties, no continuum beyond the balances) and "
+        "off all kinks"
+    )
 
 
 def _stretch(system: System, point: list[float], size: int) -> float:
