@@ -174,9 +174,14 @@ class Objective:
         return self._sum(lambda X, y: self._hessian_product(w, v, X, y))
 
     def _hessian_product(self, w: Array, v: Array, X: Array, y: Array) -> Array:
-        out = self.model.forward(w, X)
+        model = self.model
+        if isinstance(model, FeedForward):
+            kept = model.run(w, X)
+            slope, bend = self.scale * self.loss.slope(kept.output, y), self.scale * self.loss.bend(kept.output, y)
+            return model.curvature_product_from(w, kept, slope, bend, v)
+        out = model.forward(w, X)
         slope, bend = self.scale * self.loss.slope(out, y), self.scale * self.loss.bend(out, y)
-        return self.model.curvature_product(w, X, slope, bend, v)
+        return model.curvature_product(w, X, slope, bend, v)
 
     def _sum(self, part: Callable[[Array, Array], Array]) -> Array:
         """The sum of ``part`` over the chunks of the data."""

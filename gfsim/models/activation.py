@@ -107,7 +107,7 @@ class HomogeneousActivation:
         if self.alpha == 1.0:
             return z
         if self.alpha == 0.0:
-            return z.clip(min=0)
+            return np.maximum(z, 0.0) if isinstance(z, np.ndarray) else z.clip(min=0)  # ``clip`` costs more there
         return namespace(z).maximum(z, self.alpha * z)
 
     def _base_slope(self, z: Array) -> Array | float:

@@ -251,7 +251,10 @@ class FeedForward(Model):
 
     def curvature_product(self, w: Array, X: Array, C: Array, Q: Array | None, v: Array) -> Array:
         """Forward-over-backward: the directional derivative of :meth:`pullback` along ``v``."""
-        kept = self.run(w, X)
+        return self.curvature_product_from(w, self.run(w, X), C, Q, v)
+
+    def curvature_product_from(self, w: Array, kept: Pass, C: Array, Q: Array | None, v: Array) -> Array:
+        """:meth:`curvature_product` when the forward pass at ``w`` is at hand."""
         matrices, tangents = self.unpack(w), self.unpack(spread(v, w))
         deltas = self.backpropagate(w, kept, C)
         # forward: dz_l and dh_l along v
@@ -273,10 +276,9 @@ class FeedForward(Model):
                 g = g + deltas[l].mT @ dh[l]
             parts.append(g.reshape(*g.shape[:-2], -1))
             if l > 0:
-                bent = self.activation.curvature(kept.preactivations[l - 1]) * dz[l - 1]
-                ddelta = (ddelta @ matrices[l] + deltas[l] @ tangents[l]) * kept.slopes[l - 1] + (
-                    deltas[l] @ matrices[l]
-                ) * bent
+                bend = self.activation.curvature(kept.preactivations[l - 1]) * (deltas[l] @ matrices[l])
+                ddelta = ddelta @ matrices[l] + deltas[l] @ tangents[l]
+                ddelta = ddelta * kept.slopes[l - 1] + bend * dz[l - 1]
         return namespace(w).concatenate(parts[::-1], -1)
 
     # -- structure ---------------------------------------------------------------------------------
