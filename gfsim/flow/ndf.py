@@ -77,6 +77,7 @@ def _tables() -> dict[str, np.ndarray]:
 
 
 TABLES = _tables()
+EVERY, ONLY = slice(None), np.zeros(1, dtype=int)
 RISING = np.arange(WIDTH - 1.0)
 
 
@@ -209,22 +210,21 @@ class NDF:
         xp = self.rows.xp
         rate = 1.0 + 0.0 * c if self.rows.clock.physical else self.rows.rate(guess)
         a = c * rate
-        missing = self.ready != self.ready
-        drifted = (abs(a - self.ready) > DRIFT * self.ready) & ~missing
-        for mask, make in ((missing, self.newton.refresh), (drifted, self.newton.prepare)):
-            if not bool(mask.any()):
-                continue
-            index = self._index(mask)
-            usable = xp.isfinite(a[index])
-            solvable[index[~usable]] = False
-            good = index[usable]
-            if len(good):
-                speed = self._slope(good) / rate[good][:, None]
-                extra = self.frame.extra(good, c[good])
-                solvable[good] = make(good, w[good], speed, c[good], rate[good], extra)
-                self.ready[good] = a[good]
-                if mask is missing:
-                    self.age[good], self.rate[good] = 0, 1.0
+        if not bool((abs(a - self.ready) <= DRIFT * self.ready).all()):
+            missing = self.ready != self.ready
+            drifted = (abs(a - self.ready) > DRIFT * self.ready) & ~missing
+            for mask, make in ((missing, self.newton.refresh), (drifted, self.newton.prepare)):
+                index = self._index(mask)
+                usable = xp.isfinite(a[index])
+                solvable[index[~usable]] = False
+                good = index[usable]
+                if len(good):
+                    speed = self._slope(good) / rate[good][:, None]
+                    extra = self.frame.extra(good, c[good])
+                    solvable[good] = make(good, w[good], speed, c[good], rate[good], extra)
+                    self.ready[good] = a[good]
+                    if mask is missing:
+                        self.age[good], self.rate[good] = 0, 1.0
         # along stiff directions the prepared systems answer too much or too little by the ratio of the two
         self.relax = 2.0 / (1.0 + a / self.ready)
         return solvable
@@ -240,6 +240,8 @@ class NDF:
     ) -> tuple[Array, Array, Array, Array]:
         """Newton's iteration for d with c f(guess + d) = psi + d: d, converged, finite, iterations."""
         xp = self.rows.xp
+        if xp is np and len(guess) == 1 and solvable[0]:
+            return self._iterate_one(guess, psi, scale, c)
         d = 0.0 * guess
         converged, finite = solvable & False, solvable | True
         iterations = self.age * 0
@@ -255,22 +257,40 @@ class NDF:
             f = self.rows.velocity(point)
             if self.frame.moving:
                 f = f - self.frame.velocity(at, point)
-            self.counts["velocity"][at] += 1
             iterations[at] += 1
             residual = c[at][:, None] * f - psi[at] - d[at]
             step = self.newton.solve(index, residual) * self.relax[at][:, None]
             size = rms(step, scale[at])
             d[at] = d[at] + step
-            before, rate = old[at], self.rate[at]
-            if xp is np and len(d) == 1:
-                judged = _judge(m, OneNumber, size.item(), before.item(), rate.item())
-                rate, fine, done, hopeless = (np.array([x]) for x in judged)
-            else:
-                rate, fine, done, hopeless = _judge(m, xp, size, before, rate)
+            rate, fine, done, hopeless = _judge(m, xp, size, old[at], self.rate[at])
             self.rate[at], old[at], converged[at] = rate, size, done
             finite[at] = fine  # a velocity that is not finite leaves a step that is not
             index = index[~(done | hopeless)]
+        self.counts["velocity"] += iterations
         return d, converged, finite, iterations
+
+    def _iterate_one(
+        self, guess: np.ndarray, psi: np.ndarray, scale: np.ndarray, c: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """:meth:`_iterate` for a single row: decided on plain numbers, in three quarters of the time."""
+        d, old, rate = 0.0 * guess, 0.0, self.rate.item()
+        fine, done, m = True, False, 0
+        for m in range(NEWTON_STEPS):
+            point = guess + d
+            f = self.rows.velocity(point)
+            if self.frame.moving:
+                f = f - self.frame.velocity(EVERY, point)
+            step = self.newton.solve(ONLY, c * f - psi - d)
+            step *= self.relax
+            d += step
+            size = rms(step, scale).item()
+            rate, fine, done, hopeless = _judge(m, OneNumber, size, old, rate)
+            old = size
+            if done or hopeless:
+                break
+        self.rate[0] = rate
+        self.counts["velocity"] += m + 1
+        return d, np.array([done]), np.array([fine]), np.array([m + 1])
 
     # -- order and step ----------------------------------------------------------------------------
 
@@ -397,9 +417,13 @@ def _judge(m: int, xp: Any, size: Array, before: Array, rate: Array) -> tuple[Ar
     left = clamped(rate, 0.0, 0.95)
     if not m:
         rate = DOUBT * rate
-    hopeless = (size > 1e10) | (rate >= 0.95) if m else size > 1e10
-    hopeless = hopeless | xp.where(fine, False, True)
-    done = (size * left / (1.0 - left) < NEWTON_TOL) | (size == 0.0)
+    ahead = size * left / (1.0 - left)
+    hopeless = (size > 1e10) | xp.where(fine, False, True)
+    if m:
+        hopeless = hopeless | (rate >= 0.95)
+    if m > 1:
+        hopeless = hopeless | (ahead * left ** (NEWTON_STEPS - 1 - m) > 1.0)
+    done = (ahead < NEWTON_TOL) | (size == 0.0)
     return rate, fine, xp.where(hopeless, False, done), hopeless
 
 

@@ -210,13 +210,12 @@ class DenseNewton:
         return int(info) == 0
 
     def _base(self, index: Array, b: Array) -> Array:
-        out = b * 1.0
-        for j, k in enumerate(index.tolist()):
-            if self.rows.xp is np:
-                out[j] = dpotrs(self.factor[k], b[j], lower=0)[0]
-            else:
-                out[j] = self.rows.xp.cholesky_solve(b[j][:, None], self.factor[k])[:, 0]
-        return out
+        xp = self.rows.xp
+        if xp is np:
+            found = [dpotrs(self.factor[k], row, lower=0)[0] for k, row in zip(index.tolist(), b, strict=True)]
+            return found[0][None] if len(found) == 1 else np.array(found)
+        pairs = zip(index.tolist(), b, strict=True)
+        return xp.stack([xp.cholesky_solve(row[:, None], self.factor[k])[:, 0] for k, row in pairs])
 
     def solve(self, index: Array, b: Array) -> Array:
         return self.term.correct(index, self._base(index, b))
@@ -255,6 +254,8 @@ class KrylovNewton:
         self.extra, self.rest = 0.0 * w[:, :0], 0.0 * w[:, :0]
         self.core = self._zeros((n, 0, 0), w)
         """E - 1, the inverse of A's diagonal part, and what the stiff directions add to it: empty where E = 1."""
+        self._model: tuple[Array, Array, bool] | None = None
+        """What :meth:`_shares` found; None after a change of what it depends on."""
 
     @property
     def borrowed(self) -> Array:
@@ -365,6 +366,7 @@ class KrylovNewton:
 
     def prepare(self, index: Array, w: Array, v: Array, c: Array, rho: Array, extra: Array | None) -> Array:
         self.term.update(index, w, v, c, rho)
+        self._model = None
         a = self.a[index] = c * rho
         coarse = a * self.last[index] > LOOSE
         if self.width < self._room and bool(coarse.any()):
@@ -414,17 +416,24 @@ class KrylovNewton:
             x = R * b
             along = self.core[at] @ (Q @ x[:, :, None])
             return x - R * (along.mT @ Q)[:, 0]
-        a = self.a[at][:, None]
-        rest = 1.0 + 0.5 * a * self.last[at][:, None]
-        if self.Q.shape[1] == 0:
-            return b / rest
+        rest, weight, _ = self._shares()
         Q = self.Q[at]
-        weight = 1.0 / (rest + self._strength(at)) - 1.0 / rest
         along = (Q @ b[:, :, None])[:, :, 0]
-        return b / rest + ((weight * along)[:, None, :] @ Q)[:, 0]
+        return rest[at] * b + ((weight[at] * along)[:, None, :] @ Q)[:, 0]
+
+    def _shares(self) -> tuple[Array, Array, bool]:
+        """Where E = 1, A^-1 = rest + Q' diag(weight) Q of all rows, (B, 1) and (B, r); and whether that is too coarse
+        for any row."""
+        if self._model is None:
+            rest = 1.0 + 0.5 * (self.a * self.last)[:, None]
+            weight = 1.0 / (rest + self._strength(slice(None))) - 1.0 / rest
+            self._model = 1.0 / rest, weight, bool((self.a * self.last > LOOSE).any())
+        return self._model
 
     def _base(self, index: Array, b: Array) -> Array:
         x = self._deflated(index, b)
+        if not self._shares()[2]:
+            return x
         coarse = self.a[index] * self.last[index] > LOOSE
         if not bool(coarse.any()):
             return x
@@ -473,6 +482,7 @@ class KrylovNewton:
     def keep(self, index: Array) -> None:
         self.term.keep(index)
         keep_rows(self, KRYLOV_ROWS, index)
+        self._model = None
 
     def join(self, other: KrylovNewton) -> None:
         width, known = max(self.width, other.width), self.Q.shape[1] + other.Q.shape[1] > 0
@@ -486,3 +496,4 @@ class KrylovNewton:
                 one.rest, one.core = one._woodbury(slice(None))
         self.term.join(other.term)
         join_rows(self, other, KRYLOV_ROWS, self.rows.xp)
+        self._model = None
