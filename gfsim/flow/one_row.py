@@ -92,7 +92,7 @@ class _Inside:
         self._attempt = attempt
 
     def __call__(self, s: np.ndarray, part: np.ndarray | None = None) -> np.ndarray:
-        return self._attempt.at(ONLY, np.atleast_1d(s)[None], part)[0]
+        return self._attempt.at(ONLY, s[None], part)[0]
 
 
 def one_row(

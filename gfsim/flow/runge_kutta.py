@@ -59,7 +59,8 @@ class ExplicitPair:
         self.w, self.atol = w, atol + 0.0 * w
         self.sums = [self._row(tableau.b), *(self._row(row[:i]) for i, row in enumerate(tableau.A) if i)]
         """b, then the rows of A as far as they are not zero."""
-        self.error_sums = [self._row(E) for E in tableau.E]
+        self.error_sums = self._row(np.array(tableau.E))
+        """The error estimates, one or two rows."""
         if tableau.P is not None:
             self.powers, self.bend = self._row(np.arange(1.0, tableau.P.shape[1] + 1.0)), self._row(tableau.P.T)
         self.s = 0.0 * w[:, 0] if s is None else s
@@ -147,8 +148,7 @@ class ExplicitPair:
         velocity along it.  Both lie at the same clock value: their velocities differ by lambda alone."""
         m = len(self.error_sums)
         parts = self._empty(m + 2)
-        for part, E in zip(parts, self.error_sums, strict=False):
-            part[:] = step * (E @ K.reshape(len(K), -1)).reshape(scale.shape)
+        parts[:m] = step * (self.error_sums @ K.reshape(len(K), -1)).reshape(m, *scale.shape)
         parts[m], parts[m + 1] = way, K[-1] - K[-2]
         *estimates, edge, gap = rms(parts, scale)
         if m == 1:
