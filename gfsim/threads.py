@@ -22,6 +22,8 @@ Out = TypeVar("Out")
 
 _limiting = threading.Lock()
 
+FEW = 50_000
+
 
 def over(parts: Iterable[Part], function: Callable[[Part], Out]) -> list[Out]:
     """``function`` of every part, in the order of the parts.
@@ -46,6 +48,20 @@ def over(parts: Iterable[Part], function: Callable[[Part], Out]) -> list[Out]:
             return list(pool.map(within, todo))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def alone(numbers: int) -> Iterator[None]:
+    """BLAS on one thread meanwhile, process-wide, if the largest array of what follows holds only FEW ``numbers``.
+
+    Its threads would wait for each other longer than they compute: on a machine with other work for milliseconds where
+    one alone takes microseconds.
+    """
+    if numbers > FEW:
+        yield
+        return
+    with _one_for_blas():
+        yield
 
 
 @contextmanager

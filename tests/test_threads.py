@@ -1,15 +1,22 @@
-"""Chunks of rows on threads: the same results as one after the other, whatever the number of threads."""
+"""Chunks of rows on threads: the same results as one after the other, whatever the number of threads; BLAS on one."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 from gfsim import threads
+from gfsim.flow.batch import simulate_batch
+from gfsim.flow.events import Event, Probe
+from gfsim.flow.simulate import simulate
 from gfsim.models.activation import HomogeneousActivation
+from gfsim.models.feedforward import FeedForward
+from gfsim.objective import Objective
 from gfsim.pursuit import problem as problem_module
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
@@ -77,3 +84,38 @@ def test_floating_point_settings_hold_on_every_thread(monkeypatch: pytest.Monkey
         threads.over(range(4), lambda _: huge * huge)
     with np.errstate(over="ignore"):
         assert all(np.isinf(out) for out in threads.over(range(4), lambda _: huge * huge))
+
+
+def test_small_flows_leave_blas_one_thread_and_large_ones_all() -> None:
+    """Where other programs run, threads of BLAS wait for milliseconds over products that take microseconds."""
+    seen: list[int] = []
+
+    def watching(probe: Probe) -> Any:
+        seen.append(threads._blas_threads())
+        return probe.potential - 0.5
+
+    def follow(n_samples: int, how: Callable[..., object]) -> set[int]:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(n_samples, 3))
+        task = Objective(FeedForward((3, 2, 1), "relu", p=2), X, X[:, 0] ** 2, reduction="mean")
+        seen.clear()
+        how(task, rng.normal(size=(2, task.model.n_params)))
+        return set(seen)
+
+    def one(method: str) -> Callable[..., object]:
+        return lambda task, w: simulate(
+            task, w[0], t_end=1e-3, method=method, events=[Event("watch", watching)], max_steps=3
+        )
+
+    def several(task: Objective, w: np.ndarray) -> object:
+        return simulate_batch(task, w, t_end=1e-3, events=[Event("watch", watching)], threads=2, max_steps=3)
+
+    with threadpool_limits(2):
+        if threads._blas_threads() != 2:
+            pytest.skip("this BLAS has one thread")
+        assert follow(20, one("auto")) == {1}
+        assert follow(20, one("BDF")) == {1}
+        assert follow(threads.FEW, one("auto")) == {2}
+        assert follow(20, several) == {1}
+        assert follow(threads.FEW, several) == {1}  # each of its two loops is on a thread of its own
+        assert threads._blas_threads() == 2

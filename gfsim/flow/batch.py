@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from threading import Event as Flag
 from typing import get_args
@@ -29,9 +30,10 @@ from gfsim.flow.integrator import Integrator
 from gfsim.flow.one_row import OWN
 from gfsim.flow.rows import RowField
 from gfsim.flow.scipy_stepper import block_tolerances
-from gfsim.flow.settings import as_field, check_end, check_events, check_outputs, make_clock
+from gfsim.flow.settings import as_field, check_end, check_events, check_outputs, largest_array, make_clock
 from gfsim.flow.tableaus import FIXED
 from gfsim.objective import Objective
+from gfsim.threads import alone
 
 
 def simulate_batch(
@@ -158,7 +160,9 @@ def simulate_batch(
         runs.append(run)
         jobs.append(partial(run.go, partial(build, place, w), max_steps))
     try:
-        _side_by_side(jobs, stop)
+        # of loops that run side by side each has its own thread already; torch has a setting of its own
+        with nullcontext() if device is not None else alone(0 if len(jobs) > 1 else largest_array(flow)):
+            _side_by_side(jobs, stop)
     finally:
         if bar is not None:
             bar.close()

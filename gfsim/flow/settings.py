@@ -23,6 +23,11 @@ def as_field(problem: Objective | Field) -> Field:
     return field
 
 
+def largest_array(field: Field) -> int:
+    """Numbers in the largest array of a trajectory that forms no matrix of the size of its Jacobian."""
+    return max(field.work_per_row, field.size)
+
+
 def check_events(events: Sequence[Event]) -> None:
     if not isinstance(events, (list, tuple)) or not all(isinstance(event, Event) for event in events):
         raise InvalidInput(f"events = {events!r}; give a list of events, such as [loss_level(0.1)]")

@@ -21,9 +21,18 @@ from gfsim.flow.fixed_stepper import RULES, FixedStepper
 from gfsim.flow.one_row import OWN, one_row
 from gfsim.flow.result import Counts, FlowResult, Status
 from gfsim.flow.scipy_stepper import METHODS, ScipyStepper, block_tolerances
-from gfsim.flow.settings import as_field, check_end, check_events, check_outputs, check_rate, make_clock
+from gfsim.flow.settings import (
+    as_field,
+    check_end,
+    check_events,
+    check_outputs,
+    check_rate,
+    largest_array,
+    make_clock,
+)
 from gfsim.flow.stepper import Stepper
 from gfsim.objective import Objective
+from gfsim.threads import alone
 
 
 def simulate(
@@ -150,7 +159,8 @@ def simulate(
                 f"use one of {[*OWN, *RULES]}"
             )
     run = Run(field, ticking, start, tuple(events), targets, end, counts, floor, thin=thin, save_every=save_every)
-    status, detail = run.go(make, max_steps, progress=progress)
+    with alone(field.size**2 if method in METHODS else largest_array(field)):
+        status, detail = run.go(make, max_steps, progress=progress)
     return _result(run, method, used_rtol, status, detail)
 
 
@@ -215,7 +225,8 @@ def resume(
         start_t=checkpoint.t,
     )
     run.go_on(hits, past, standstill)
-    status, detail = run.go(lambda: stepper, whole_number(max_steps, "max_steps"), progress=progress)
+    with alone(largest_array(field)):
+        status, detail = run.go(lambda: stepper, whole_number(max_steps, "max_steps"), progress=progress)
     return _result(run, stepper.name, stepper.rtol, status, detail)
 
 
