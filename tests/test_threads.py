@@ -18,6 +18,7 @@ from gfsim.models.activation import HomogeneousActivation
 from gfsim.models.feedforward import FeedForward
 from gfsim.objective import Objective
 from gfsim.pursuit import problem as problem_module
+from gfsim.pursuit.estimator import NeuronPursuitRegressor
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
@@ -118,4 +119,17 @@ def test_small_flows_leave_blas_one_thread_and_large_ones_all() -> None:
         assert follow(threads.FEW, one("auto")) == {2}
         assert follow(20, several) == {1}
         assert follow(threads.FEW, several) == {1}  # each of its two loops is on a thread of its own
+        assert threads._blas_threads() == 2
+
+
+def test_fits_to_small_tables_leave_blas_one_thread() -> None:
+    seen: set[int] = set()
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    with threadpool_limits(2):
+        if threads._blas_threads() != 2:
+            pytest.skip("this BLAS has one thread")
+        NeuronPursuitRegressor(random_state=0, callback=lambda *_: seen.add(threads._blas_threads())).fit(
+            X, np.maximum(X[:, 0], 0.0)
+        )
+        assert seen == {1}
         assert threads._blas_threads() == 2

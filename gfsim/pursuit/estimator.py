@@ -30,6 +30,7 @@ from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
 from gfsim.pursuit.stopping import BY_USER, default_rules
+from gfsim.threads import alone
 
 if TYPE_CHECKING:
     import torch
@@ -436,10 +437,11 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
             X_held = validate_data(self, X_val, reset=False, dtype=np.float64)
             Y_held = np.asarray(y_val, dtype=np.float64).reshape(len(X_held), -1)
             held = _Data(X_held, _finite(Y_held, "y_val"), np.ones(len(X_held)))
-        if self.mode == "paper":
-            self._follow_paper(_Data(inputs, Y, weights), held, "square")
-        else:
-            self._grow(_Data(*merged(inputs, Y, weights)), held, "square", None)
+        with alone(inputs.size):
+            if self.mode == "paper":
+                self._follow_paper(_Data(inputs, Y, weights), held, "square")
+            else:
+                self._grow(_Data(*merged(inputs, Y, weights)), held, "square", None)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -490,12 +492,13 @@ class NeuronPursuitClassifier(ClassifierMixin, _NeuronPursuit):
         if _both(X_val, y_val):
             X_held = validate_data(self, X_val, reset=False, dtype=np.float64)
             held = _Data(X_held, self._codes(np.asarray(y_val)), np.ones(len(X_held)))
-        if self.mode == "paper":
-            self._follow_paper(data, held, "logistic")
-        else:
-            data = _Data(*merged(data.X, data.Y, data.weights))
-            groups = data.Y.argmax(axis=1) if data.Y.shape[1] > 1 else data.Y[:, 0]
-            self._grow(data, held, "logistic" if len(self.classes_) == 2 else "softmax", groups)
+        with alone(inputs.size):
+            if self.mode == "paper":
+                self._follow_paper(data, held, "logistic")
+            else:
+                data = _Data(*merged(data.X, data.Y, data.weights))
+                groups = data.Y.argmax(axis=1) if data.Y.shape[1] > 1 else data.Y[:, 0]
+                self._grow(data, held, "logistic" if len(self.classes_) == 2 else "softmax", groups)
         return self
 
     def _codes(self, labels: np.ndarray) -> np.ndarray:
