@@ -673,9 +673,10 @@ def test_trials_glance_at_all_and_try_the_best_of_every_path() -> None:
     assert asked == [20] * candidates
 
 
-@pytest.mark.parametrize(("left", "pairs"), [(0.6, True), (0.4, False), (0.0, False)])
-def test_pairs_that_cannot_win_are_not_tried(left: float, pairs: bool) -> None:
-    """A neuron that halves the loss gains more than half of what any pair could; one at the goal ends the trials."""
+@pytest.mark.parametrize(("left", "sizes"), [(0.8, [3, 6, 10]), (0.6, [3, 6]), (0.4, [3]), (0.0, [3])])
+def test_paths_that_cannot_win_are_not_tried(left: float, sizes: list[int]) -> None:
+    """Three weights that take away a third of the loss gain more each than ten could, and if they take away half of it,
+    more than six could; a neuron at the goal ends the trials."""
     net = network((4, 2, 2, 1), RELU)
     task = some_problem("square", net)
     kept = net.run(task.X)
@@ -684,16 +685,42 @@ def test_pairs_that_cannot_win_are_not_tried(left: float, pairs: bool) -> None:
     loss, tried = task.loss(net), []
 
     class Promised:
-        def run(self, _: Problem, net: Network, **__: Any) -> Fit:
-            tried.append(net.n_neurons - 4)
-            return Fit(net, left * loss, 1, "budget")
+        def run(self, _: Problem, grown: Network, **__: Any) -> Fit:
+            tried.append(grown.n_params - net.n_params)
+            return Fit(grown, left * loss, 1, "budget")
 
     chosen = Trials().choose(task, net, found, loss=loss, entry=LineSearch(), fitter=Promised(), goal=0.0)
     assert chosen is not None
-    assert chosen.candidate.n_neurons == 1
-    assert (2 in tried) == pairs
-    assert tried == sorted(tried)
+    assert (chosen.candidate.first, chosen.candidate.last) == (2, 2)
+    assert list(dict.fromkeys(tried)) == sizes
     assert len(tried) > 1 or left == 0.0
+
+
+@pytest.mark.parametrize("relax", [False, True])
+def test_growth_with_a_penalty_ends_where_only_the_penalty_is_left(relax: bool) -> None:
+    """The network that it stops at is exact without the penalty."""
+    rng = np.random.default_rng(5)
+    X = with_one(rng.normal(size=(300, 6)))
+    y = np.maximum(X[:, 0] + X[:, 1], 0) - np.maximum(X[:, 2], 0)
+    train, held = problem(X[60:], y[60:]).with_l2(1e-4), problem(X[:60], y[:60])
+    found = grow(train, GrowthConfig(), rng=np.random.default_rng(0), validation=held, relax=relax)
+    assert found.grown_l2 == 1e-4
+    if relax:
+        assert (found.ending, found.l2, found.solved, len(found.history)) == ("loss", 0.0, True, 2)
+        assert found.explained
+        assert "without the penalty" in found.message
+    else:
+        assert (found.ending, found.l2, found.solved) == ("no_improvement", 1e-4, False)
+
+
+def test_growth_on_noise_is_not_taken_for_one_without() -> None:
+    """With noise a fit without the penalty does not reach the goal, and the penalty stays."""
+    rng = np.random.default_rng(6)
+    X = with_one(rng.normal(size=(300, 6)))
+    y = np.maximum(X[:, 0], 0) + 0.1 * rng.normal(size=300)
+    train, held = problem(X[60:], y[60:]).with_l2(1e-2), problem(X[:60], y[:60])
+    found = grow(train, GrowthConfig(), rng=np.random.default_rng(0), validation=held, relax=True)
+    assert (found.l2, found.solved) == (1e-2, False)
 
 
 def test_config_refuses() -> None:

@@ -17,6 +17,9 @@ from gfsim.errors import InvalidInput, unknown_name
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 
+ROUNDING = 1e-15
+"""A step that is to lower the loss by a smaller part cannot be seen to do so, nor can a shorter one."""
+
 FitReason = Literal["stationary", "loss", "budget", "failed"]
 
 
@@ -91,6 +94,8 @@ class LevenbergMarquardt:
                         trial = problem.at(net.with_theta(theta + step))
                     if trial.loss < here.loss:
                         there = trial
+                        break
+                    if -float(g @ step) < ROUNDING * here.loss:
                         break
                 damping *= 4.0
             if there is None or step is None:

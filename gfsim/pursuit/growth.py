@@ -40,6 +40,9 @@ Callback = Callable[[dict[str, Any], Network], object]
 EXPLAINED = 1e-6
 """A validation loss below this part of a constant's counts as no noise."""
 
+FREED_STEPS, FREED_FALL = 12, 1e-2
+"""Steps of a fit without the penalty, and the part of its loss below which it must end to be continued."""
+
 MOST_CANCELLATION = 1e6
 """A network whose terms are larger than their sum by more than this fits the samples and nothing else."""
 
@@ -163,6 +166,7 @@ def grow(
     start: Network | None = None,
     callback: Callback | None = None,
     verbose: bool = False,
+    relax: bool = False,
 ) -> Growth:
     """Grow a network on ``problem``.
 
@@ -177,10 +181,13 @@ def grow(
         says so and the best network so far is returned.
     verbose : bool
         One line an addition on standard error.
+    relax : bool
+        End growth with a penalty when its best network, fitted on without one, reaches the goal and explains the
+        validation data.
 
     Ctrl-C ends growth in the same way.
     """
-    return _Grower(problem, config, rng, validation, start, callback, verbose).go()
+    return _Grower(problem, config, rng, validation, start, callback, verbose, relax).go()
 
 
 def grow_over_l2(
@@ -213,8 +220,9 @@ def grow_over_l2(
             start=start,
             callback=callback,
             verbose=verbose,
+            relax=relax,
         )
-        if validation is not None and l2 > 0 and relax:
+        if validation is not None and found.l2 > 0 and relax:
             found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
         grown.append(found)
         if found.ending in BY_USER or found.explained:
@@ -281,9 +289,10 @@ class _Grower:
         start: Network | None,
         callback: Callback | None,
         verbose: bool,
+        relax: bool,
     ) -> None:
         self.problem, self.config, self.rng, self.validation = problem, config, rng, validation
-        self.callback, self.verbose = callback, verbose
+        self.callback, self.verbose, self.relax = callback, verbose, relax
         self.fitter = make_fitter(config.fitter)
         c = problem.risk.constant(problem.Y, problem.weights)
         empty = Network.empty(
@@ -303,6 +312,7 @@ class _Grower:
         self.waited = 0
         self.retreated = False
         self.retreats = 0
+        self.l2 = problem.l2
         self.began = time.perf_counter()
 
     def go(self) -> Growth:
@@ -320,7 +330,7 @@ class _Grower:
             message,
             loss,
             validation,
-            self.problem.l2,
+            self.l2,
             self.problem.l2,
             loss <= self.goal,
             self.null_loss,
@@ -418,7 +428,27 @@ class _Grower:
         self.history.append(row)
         if self.verbose:
             print(_line(row), file=sys.stderr)
-        return self._tell(row)
+        return self._tell(row) or self._freed()
+
+    def _freed(self) -> tuple[Ending, str] | None:
+        """The end of a growth that only its penalty keeps from the goal.
+
+        Looked for where the network has just become the best and its penalty exceeds its loss on the data: the penalty
+        then is what is left of the loss, or will be.  Most fits without it that are to reach the goal are close to it
+        after a few steps, and the others are not waited for.
+        """
+        problem, validation = self.problem.with_l2(0.0), self.validation
+        penalty = self.problem.penalty(self.net)
+        if not self.relax or validation is None or self.waited or not self.loss < 2.0 * penalty:
+            return None
+        fit = self.fitter.run(problem, self.net, goal=self.goal, steps=FREED_STEPS)
+        if fit.loss > self.goal and fit.loss < FREED_FALL * (self.loss - penalty):
+            fit = self.fitter.run(problem, fit.net, goal=self.goal)
+        losses = validation.sample_losses(fit.net)
+        if fit.loss > self.goal or validation.weights @ losses > EXPLAINED * self.null_loss:
+            return None
+        self.best, self.best_losses, self.l2 = fit.net.balanced(), losses, 0.0
+        return "loss", f"without the penalty loss {fit.loss:.3g} <= {self.goal:.3g}, loss_rtol times that of a constant"
 
     def _tell(self, row: dict[str, Any]) -> tuple[Ending, str] | None:
         if self.callback is None:

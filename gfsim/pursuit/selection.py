@@ -149,10 +149,14 @@ class LargestDecrease:
 
 @dataclass(frozen=True)
 class Trials:
-    """Short trainings of the best few of every path; the largest gain per neuron wins.
+    """Short trainings of the best few of every path; the largest gain per parameter wins.
+
+    Per parameter and not per neuron: one more neuron of a wide layer reads from all inputs, one of a narrow layer from
+    a few neurons, and what it costs to estimate is its weights.  Counted per neuron, growth of two layers fills the
+    first and leaves the second at a single neuron, from where it finds no way on.
 
     In two rounds: all are trained for a few steps, and the best of every path for the rest.  A path of several neurons
-    starts more slowly than a single one, so the first round compares within paths only.  Short paths come first, and
+    starts more slowly than a single one, so the first round compares within paths only.  Small paths come first, and
     no trial is made that could not win even by reaching the goal.
 
     Parameters
@@ -171,8 +175,8 @@ class Trials:
     """
 
     per_path: int = 6
-    steps: int = 36
-    glance: int = 12
+    steps: int = 20
+    glance: int = 6
     finalists: int = 3
     largest: float = 2e7
 
@@ -202,26 +206,32 @@ class Trials:
 
         best: Entered | None = None
 
-        def settled(n_neurons: int) -> bool:
-            """Whether no path of so many neurons can do better: not even one that reaches the goal."""
-            return best is not None and _gain(best, loss) >= (loss - goal) / n_neurons
+        def added(entered: Entered) -> int:
+            return entered.net.n_params - net.n_params
+
+        def gain(entered: Entered) -> float:
+            return (loss - entered.loss) / added(entered)
+
+        def settled(entered: Entered) -> bool:
+            """Whether this path cannot do better: not even if it reaches the goal."""
+            return best is not None and gain(best) >= (loss - goal) / added(entered)
 
         found = self._entries(problem, net, candidates, loss, entry)
-        # short paths first: one neuron that halves the loss spares the trials of all pairs
-        for (first, last), entries in sorted(found.items(), key=lambda item: item[0][1] - item[0][0]):
+        # small paths first: one of few parameters that does much of what can be done spares the trials of the others
+        for entries in sorted(filter(None, found.values()), key=lambda entries: added(entries[0])):
             glanced: list[Entered] = []
             for entered in entries:
-                if settled(last - first + 1):
+                if settled(entered):
                     break
                 glanced.append(trained(entered, min(self.glance, self.steps)))
                 if glanced[-1].loss <= goal:
                     break
             for entered in sorted(glanced, key=lambda e: e.loss)[: self.finalists]:
-                if settled(last - first + 1):
+                if settled(entered):
                     break
                 if entered.loss > goal and self.glance < self.steps:
                     entered = trained(entered, self.steps - self.glance)
-                if best is None or _gain(entered, loss) > _gain(best, loss):
+                if best is None or gain(entered) > gain(best):
                     best = entered
         return best
 
@@ -237,10 +247,6 @@ class Trials:
                 if entered is not None:
                     entries.append(entered)
         return found
-
-
-def _gain(entered: Entered, loss: float) -> float:
-    return (loss - entered.loss) / entered.candidate.n_neurons
 
 
 def _first_that_enters(
