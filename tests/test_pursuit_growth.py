@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from gfsim.ncf.path import chains
 from gfsim.pursuit import problem as problem_module
 from gfsim.pursuit.candidates import Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.fit import LBFGS, Automatic, Fit, Flow, LevenbergMarquardt, make_fitter
-from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, grow, grow_over_l2
+from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, _thinned, grow, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
@@ -399,6 +400,20 @@ def test_thinning_takes_out_what_is_not_needed() -> None:
     thin = Thin().apply(task, fit.net, fitter=LevenbergMarquardt(), good=lambda _, loss: loss <= 1e-12, goal=1e-12)
     assert thin.hidden_widths == (1,)
     assert task.loss(thin) <= 1e-12
+
+
+def test_with_noise_a_neuron_goes_only_if_the_training_data_do_not_miss_it() -> None:
+    """Validation data that any smaller network pleases must not take out what the training data ask for."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4))
+    y = np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0) + 0.3 * rng.normal(size=200)
+    task, misled = problem(X, y), problem(X, 0.0 * y)
+    grown = grow(task, GrowthConfig(rules=(Budget(2),)), rng=np.random.default_rng(0))
+    copied = split(grown.net, 1, 0, np.zeros(4))  # one neuron twice: that one may go
+    found = replace(grown, net=copied, validation=1.1 * misled.data_loss(copied))
+    thin = _thinned(found, task, misled, GrowthConfig())
+    assert thin.net.n_neurons == grown.net.n_neurons == 2
+    assert thin.loss <= 1.01 * grown.loss
 
 
 def test_thinning_gives_up_fits_at_rest_where_the_goal_was_reached() -> None:

@@ -52,6 +52,10 @@ L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 L2_GRID_CLASSES = (1e-3, 1e-2, 3e-2, 1e-5)
 """The same for classes, the likeliest first: separated ones have no minimum without a penalty."""
 
+IDLE = 1e-2
+"""Neurons do nothing on noisy data if without them the training loss, penalty included, is larger by less than this
+part."""
+
 
 @dataclass(frozen=True)
 class GrowthConfig:
@@ -259,11 +263,18 @@ def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitte
 
 
 def _thinned(found: Growth, problem: Problem, validation: Problem | None, config: GrowthConfig) -> Growth:
-    """``found`` with as few neurons as do as well: that reach the goal again, or validate as well."""
+    """``found`` with as few neurons as do as well: that reach the goal again, or validate as well.
+
+    With noise they must fit the training data as well too (:data:`IDLE`): of many smaller networks one or the other
+    validates as well by luck, and neurons that the target needs would go.
+    """
     if config.thin is None or found.ending == "interrupted" or not (found.solved or validation is not None):
         return found
+    most = np.inf if found.solved or found.explained else (1.0 + IDLE) * problem.loss(found.net)
 
     def good(net: Network, loss: float) -> bool:
+        if loss > most:
+            return False
         if found.solved and loss - problem.penalty(net) > found.loss_goal:
             return False
         if cancellation(problem, net) > MOST_CANCELLATION:
