@@ -153,6 +153,30 @@ def test_two_crossings_inside_one_step(run):
 
 
 @exact
+def test_a_monotone_function_is_not_asked_inside_a_step_where_it_does_not_cross(run):
+    asked = []
+
+    def seen(at):
+        def gap(p):
+            asked.extend(np.ravel(p.w).tolist())
+            return p.w[..., 0] - at
+
+        return gap
+
+    steps = 0.25 * np.arange(5)
+    for others in ([], [level("any", 2.0)]):
+        asked.clear()
+        got = climb(run, [Event("late", seen(2.0), 1, monotone=True), *others])
+        assert not got.events
+        offsets = {round(y % 0.25, 9) for y in asked}
+        assert 0.125 not in offsets
+        assert len(asked) % len(steps) == 0
+    asked.clear()
+    got = climb(run, [Event("met", seen(0.6), 1, monotone=True), level("any", 0.7)])
+    np.testing.assert_allclose([e.t for e in got.events], [0.6, 0.7], rtol=1e-13)
+
+
+@exact
 def test_nothing_after_the_terminal_event_of_the_same_step(run):
     got = climb(run, [level("late", 0.8), level("stop", 0.6, terminal=1), level("early", 0.2)], step=1.0)
     assert [e.name for e in got.events] == ["early", "stop"]

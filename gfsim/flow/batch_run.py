@@ -15,7 +15,7 @@ from gfsim.errors import InvalidInput
 from gfsim.flow.auto import Auto
 from gfsim.flow.batch_result import Trace
 from gfsim.flow.clock import Clock
-from gfsim.flow.events import Event, EventRecord, Past, Probe
+from gfsim.flow.events import HALVES, WHOLE, Event, EventRecord, Past, Probe
 from gfsim.flow.field import Field
 from gfsim.flow.integrator import COSTS, Attempt, Integrator
 from gfsim.flow.result import Status
@@ -279,11 +279,13 @@ class BatchRun:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _gauges(self, w: Array, rows: np.ndarray) -> np.ndarray:
-        """(events, m) values at weights (m, P) of the rows (m,)."""
+    def _gauges(self, w: Array, rows: np.ndarray, *, inside: bool = False) -> np.ndarray:
+        """(events, m) values at weights (m, P) of the rows (m,); ``inside`` steps 0 for events not looked for there."""
         probe = Probe(_Chunked(self.place, self.rows), w, self.past, rows)
-        out = np.empty((len(self.events), len(rows)))
+        out = np.zeros((len(self.events), len(rows)))
         for k, event in enumerate(self.events):
+            if inside and event.monotone:
+                continue
             value = as_numpy(event.function(probe))
             if value.shape != (len(rows),):
                 raise InvalidInput(
@@ -312,21 +314,24 @@ class BatchRun:
             return [], []
         rows = self.live[slots]
         middle = 0.5 * (s0 + s1)
-        at_middle = attempt.at(_like(slots, attempt.w_end), _like(middle[:, None], attempt.w_end))[:, 0]
+        between = self.before[:, rows]
+        if not all(event.monotone for event in self.events):
+            at_middle = attempt.at(_like(slots, attempt.w_end), _like(middle[:, None], attempt.w_end))[:, 0]
+            between = self._gauges(at_middle, rows, inside=True)
         ends = attempt.w_end if len(slots) == len(attempt.w_end) else attempt.w_end[_like(slots, attempt.w_end)]
-        values = [self.before[:, rows], self._gauges(at_middle, rows), self._gauges(ends, rows)]
+        values = [self.before[:, rows], between, self._gauges(ends, rows)]
         self.before[:, rows] = values[-1]
         stations = [s0, middle, s1]
         found: list[tuple[int, float, Event]] = []
         undefined = [(int(j), self.events[k]) for k, j in np.argwhere(np.isnan(values[1]) | np.isnan(values[2]))]
         for k, event in enumerate(self.events):
-            for left in (0, 1):
-                a, b = values[left][k], values[left + 1][k]
+            for left, right in WHOLE if event.monotone else HALVES:
+                a, b = values[left][k], values[right][k]
                 up, down = (a < 0) & (b >= 0), (a > 0) & (b <= 0)
                 crossed = (up & (event.direction >= 0)) | (down & (event.direction <= 0))
                 j = np.flatnonzero(crossed)
                 if len(j):
-                    s = self._event_roots(event, attempt, slots, j, stations[left], stations[left + 1], a, b)
+                    s = self._event_roots(event, attempt, slots, j, stations[left], stations[right], a, b)
                     found += [(int(i), float(x), event) for i, x in zip(j, s, strict=True)]
         return sorted(found, key=lambda item: (item[1], item[0])), undefined
 

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from gfsim.errors import InvalidInput
 from gfsim.flow.checkpoint import Checkpoint, freeze
 from gfsim.flow.clock import Clock
-from gfsim.flow.events import Event, EventRecord, Past, Probe
+from gfsim.flow.events import HALVES, WHOLE, Event, EventRecord, Past, Probe
 from gfsim.flow.field import Field
 from gfsim.flow.one_row import OneRow
 from gfsim.flow.result import Counts, Phase, Status
@@ -87,6 +87,7 @@ class Run:
         self.save_every, self.checkpoints = save_every, list[Checkpoint]()
         self.stride = 1
         self.thin = thin
+        self.looks_at_ends_only = all(event.monotone for event in events)
         self._pending = 0.0  # physical time since the last row, as exact increments
         natural = not clock.physical or field.degree is None or field.degree <= 2
         self.standstill = Standstill(floor) if math.isinf(t_end) and natural else None
@@ -259,12 +260,13 @@ class Run:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _gauges(self, w: np.ndarray) -> list[float]:
+    def _gauges(self, w: np.ndarray, *, inside: bool = False) -> list[float]:
+        """The events' values at ``w``; ``inside`` a step 0 for those that are not looked for there."""
         if not self.events:
             return []
         self.counts.event_probes += 1
         probe = Probe(self.field, w, self.past)
-        return [_gauge(event, probe) for event in self.events]
+        return [0.0 if inside and event.monotone else _gauge(event, probe) for event in self.events]
 
     def _crossings(self, segment: Segment) -> list[tuple[float, str, bool]]:
         """(clock value, name, stops the flow) of every crossing in the segment, in order."""
@@ -272,13 +274,16 @@ class Run:
             return []
         middle = 0.5 * (segment.start + segment.end)
         stations = [segment.start, middle, segment.end]
-        values = [self.before, self._gauges(segment.at(np.array([middle]))[0]), self._gauges(segment.w_end)]
+        between = (
+            self.before if self.looks_at_ends_only else self._gauges(segment.at(np.array([middle]))[0], inside=True)
+        )
+        values = [self.before, between, self._gauges(segment.w_end)]
         found: list[tuple[float, int]] = []
         for k, event in enumerate(self.events):
-            for left in (0, 1):
-                a, b = values[left][k], values[left + 1][k]
+            for left, right in WHOLE if event.monotone else HALVES:
+                a, b = values[left][k], values[right][k]
                 if event.crossed(a, b):
-                    found.append((self._root(event, segment, stations[left], stations[left + 1], a, b), k))
+                    found.append((self._root(event, segment, stations[left], stations[right], a, b), k))
         self.before = values[-1]
         out: list[tuple[float, str, bool]] = []
         names = [event.name for event in self.events]

@@ -2,8 +2,9 @@
 
 An event is looked for at the ends and at the middle of every accepted step, on the solver's own
 interpolant, so two crossings in different halves of one step are both seen; its place is then found by
-Brent's method.  A function that is exactly zero at the start has not crossed.  A function may depend on
-the past only through :class:`Past`.
+Brent's method.  A level of the loss, which only falls along a flow, is looked for at the ends alone.  A
+function that is exactly zero at the start has not crossed.  A function may depend on the past only
+through :class:`Past`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import numpy as np
 from gfsim.arrays import Array, finite_array, namespace, positive
 from gfsim.errors import InvalidInput
 from gfsim.flow.field import Field
+
+HALVES, WHOLE = ((0, 1), (1, 2)), ((0, 2),)
+"""Between which of a step's begin, middle and end a crossing is looked for: of any event, of a monotone one."""
 
 LARGEST = float(np.finfo(float).max)
 
@@ -82,7 +86,8 @@ class Event:
 
     ``direction`` +1 counts upward crossings only, -1 downward, 0 both; after ``terminal`` of them
     (0: never) the integration stops.  With ``after`` only crossings count that come after the first one
-    of the event of that name: "stationary, but not before the escape".
+    of the event of that name: "stationary, but not before the escape".  A ``monotone`` function never
+    turns round along a flow: the ends of a step tell all, and no evaluation is spent inside.
     """
 
     name: str
@@ -90,6 +95,7 @@ class Event:
     direction: int = 0
     terminal: int = 0
     after: str = ""
+    monotone: bool = False
 
     def __post_init__(self) -> None:
         if self.direction not in (-1, 0, 1) or self.terminal < 0:
@@ -125,7 +131,7 @@ def loss_level(level: float, *, terminal: int = 1) -> Event:
     After ``terminal`` such crossings the flow stops (0: never).
     """
     level = float(finite_array(level, "loss level"))
-    return Event(f"loss <= {level:.4g}", lambda p: p.potential - level, -1, terminal)
+    return Event(f"loss <= {level:.4g}", lambda p: p.potential - level, -1, terminal, monotone=True)
 
 
 def norm_level(level: float, block: np.ndarray | None = None, *, name: str = "|w|", terminal: int = 1) -> Event:
