@@ -18,6 +18,10 @@ from gfsim.compare.problems import problem
 from gfsim.compare.reference import reference_for
 from gfsim.compare.runner import Comparison, out_of_time
 
+SHORT, MOST = 0.5, 10
+"""In a round a run is repeated until it has taken so many seconds or was made so often, and the fastest counts: what
+other programs and a cold cache add to a few milliseconds would decide otherwise."""
+
 RTOLS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7, 1e-8)
 
 
@@ -68,7 +72,7 @@ def measure(
         for number in range(rounds):
             say(f"{name}: round {number + 1} of {rounds}")
             for k, (worker, method, setting) in enumerate(chosen):
-                times[k].append(worker.run(method, setting, 4.0 * limit))
+                times[k].append(_fastest(worker, method, setting, 4.0 * limit))
         for runs in times:
             timed.append(_median(runs))
     return {**result.to_json(), "goal": goal, "timed": timed, "threads": threads}
@@ -89,6 +93,14 @@ def _loosest(result: Comparison, worker: Worker, method: str, fixed: bool, goal:
         if out_of_time(run, setting):
             return None
     return None
+
+
+def _fastest(worker: Worker, method: str, setting: float, limit: float) -> Run:
+    runs = [worker.run(method, setting, limit)]
+    while runs[-1].ok and len(runs) < MOST and sum(run.wall for run in runs) < SHORT:
+        runs.append(worker.run(method, setting, limit))
+    good = [run for run in runs if run.ok]
+    return min(good, key=lambda run: run.wall) if len(good) == len(runs) else runs[-1]
 
 
 def _median(runs: Sequence[Run]) -> dict[str, Any]:
