@@ -56,8 +56,8 @@ def page(results: dict[str, Any]) -> str:
         f"- versions: {packages}",
         f"- every method at its loosest tolerance whose error is at most {goal}: the largest relative error "
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
-        f"- medians of {results['rounds']} interleaved rounds, in each the fastest of up to ten runs of less than half a "
-        "second together, one process a library, compile time apart; a run longer than "
+        f"- medians of {results['rounds']} interleaved rounds, in each the fastest of up to ten runs of less than half "
+        "a second together, one process a library, compile time apart; a run longer than "
         f"{results['limit']:g} s counts as hopeless",
         *_before(results),
         "Only ratios within this page mean anything.  A peer that is used badly here is a bug: please say so.",
