@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rounds import SHORT
 from benchmarks.run import load
 from gfsim.output import OutputDirectory, rendered
 
@@ -56,8 +57,7 @@ def page(results: dict[str, Any]) -> str:
         f"- versions: {packages}",
         f"- every method at its loosest tolerance whose error is at most {goal}: the largest relative error "
         "of a block of weights against a cross-checked reference, at equal loss or size, never at equal time",
-        f"- medians of {results['rounds']} interleaved rounds, in each the fastest of up to ten runs of less than half "
-        "a second together, one process a library, compile time apart; a run longer than "
+        f"- medians of {_rounds(results)}, one process a library, compile time apart; a run longer than "
         f"{results['limit']:g} s counts as hopeless",
         *_before(results),
         "Only ratios within this page mean anything.  A peer that is used badly here is a bug: please say so.",
@@ -81,6 +81,12 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rounds(run: dict[str, Any]) -> str:
+    repeats = run.get("repeats") or 1  # files from before runs were repeated do not say so
+    once = f"{run['rounds']} interleaved rounds"
+    return f"{once}, in each the fastest of up to {repeats} runs of {SHORT:g} s together" if repeats > 1 else once
+
+
 def _before(results: dict[str, Any]) -> list[str]:
     """Where the numbers that were not measured in the last run come from."""
     lines = []
@@ -89,7 +95,8 @@ def _before(results: dict[str, Any]) -> list[str]:
         load = ", ".join(f"{x:.1f}" for x in m["load_at_start"])
         lines.append(
             f"- taken over where the command above does not name it: what `{earlier['command']}` measured "
-            f"on {m['cpu']}, load {load} at the start, {m['date']}"
+            f"on {m['cpu']}, load {load} at the start, {m['date']}, with the code of then: "
+            f"medians of {_rounds(earlier)}"
         )
     return [*lines, ""]
 

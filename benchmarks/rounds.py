@@ -99,8 +99,7 @@ def _fastest(worker: Worker, method: str, setting: float, limit: float) -> Run:
     runs = [worker.run(method, setting, limit)]
     while runs[-1].ok and len(runs) < MOST and sum(run.wall for run in runs) < SHORT:
         runs.append(worker.run(method, setting, limit))
-    good = [run for run in runs if run.ok]
-    return min(good, key=lambda run: run.wall) if len(good) == len(runs) else runs[-1]
+    return min(runs, key=lambda run: run.wall) if runs[-1].ok else runs[-1]
 
 
 def _median(runs: Sequence[Run]) -> dict[str, Any]:

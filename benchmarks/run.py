@@ -90,6 +90,7 @@ def _run(args: argparse.Namespace, known: dict[str, Any] | None, out: OutputDire
         "versions": versions() | _peer_versions(),
         "goal": args.goal,
         "rounds": args.rounds,
+        "repeats": rounds.MOST,
         "limit": args.limit,
         "problems": {},
         "extras": {},
@@ -149,7 +150,7 @@ def _take_over(results: dict[str, Any], known: dict[str, Any]) -> None:
     within a problem, so that they may come from several runs."""
     for name in ("problems", "extras", "failures"):
         results[name].update(known[name])
-    before = {name: known[name] for name in ("command", "machine", "versions", "rounds", "limit")}
+    before = {name: known.get(name) for name in ("command", "machine", "versions", "rounds", "repeats", "limit")}
     results["before"] = [*known.get("before", []), before]
 
 

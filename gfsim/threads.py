@@ -23,6 +23,7 @@ Out = TypeVar("Out")
 _limiting = threading.Lock()
 
 FEW = 50_000
+"""Numbers in an array over which more than one thread of BLAS does not pay."""
 
 
 def over(parts: Iterable[Part], function: Callable[[Part], Out]) -> list[Out]:

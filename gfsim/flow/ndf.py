@@ -20,7 +20,7 @@ from gfsim.arrays import Array, taken
 from gfsim.flow.frame import Frame
 from gfsim.flow.integrator import Attempt, first_step, no_costs, smallest_step
 from gfsim.flow.newton import make_newton
-from gfsim.flow.rows import OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms, row_numbers
+from gfsim.flow.rows import ONLY, OneNumber, RowField, at_rows, clamped, join_rows, keep_rows, rms, row_numbers
 
 MAX_ORDER = 5
 WIDTH = MAX_ORDER + 3
@@ -77,7 +77,6 @@ def _tables() -> dict[str, np.ndarray]:
 
 
 TABLES = _tables()
-EVERY, ONLY = slice(None), np.zeros(1, dtype=int)
 RISING = np.arange(WIDTH - 1.0)
 
 
@@ -279,7 +278,7 @@ class NDF:
             point = guess + d
             f = self.rows.velocity(point)
             if self.frame.moving:
-                f = f - self.frame.velocity(EVERY, point)
+                f = f - self.frame.velocity(slice(None), point)
             step = self.newton.solve(ONLY, c * f - psi - d)
             step *= self.relax
             d += step
@@ -421,7 +420,7 @@ def _judge(m: int, xp: Any, size: Array, before: Array, rate: Array) -> tuple[Ar
     hopeless = (size > 1e10) | xp.where(fine, False, True)
     if m:
         hopeless = hopeless | (rate >= 0.95)
-    if m > 1:
+    if m > 1:  # the iterations that are left would not even reach the error test's unit
         hopeless = hopeless | (ahead * left ** (NEWTON_STEPS - 1 - m) > 1.0)
     done = (ahead < NEWTON_TOL) | (size == 0.0)
     return rate, fine, xp.where(hopeless, False, done), hopeless

@@ -13,7 +13,7 @@ from gfsim.flow.field import Field
 from gfsim.flow.integrator import COSTS, Attempt, Integrator
 from gfsim.flow.ndf import NDF
 from gfsim.flow.result import Counts, Phase, Status
-from gfsim.flow.rows import RowField
+from gfsim.flow.rows import ONLY, RowField
 from gfsim.flow.runge_kutta import ExplicitPair
 from gfsim.flow.stepper import Segment, StepFailure
 from gfsim.flow.tableaus import dormand_prince_5, dormand_prince_8
@@ -31,8 +31,6 @@ OWN: dict[str, Maker] = {
 
 MAX_REJECTIONS = 200
 """Rejections in a row before a step counts as impossible."""
-
-ONLY = np.zeros(1, dtype=int)
 
 
 class OneRow:

@@ -86,6 +86,10 @@ class RowField:
         return self.xp.as_tensor(values, device=like.device)
 
 
+ONLY = np.zeros(1, dtype=int)
+"""The row numbers of a batch of one."""
+
+
 def at_rows(index: Array, count: int) -> Array | slice:
     """The rows ``index`` of ``count`` as a subscript: all of them in order are a slice, which copies nothing."""
     return slice(None) if len(index) == count else index
