@@ -430,7 +430,7 @@ class _Grower:
 
     def _grow(self, restart: Restart | None, left: float) -> tuple[Ending, str] | None:
         while True:
-            if restart is not None and restart.strays(min(left, self.left), self.waited):
+            if restart is not None and self.left > EXPLAINED and restart.strays(min(left, self.left), self.waited):
                 return None
             stop = self._ask(float("nan"), None)
             if stop is not None:
