@@ -38,6 +38,8 @@ from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
 
+Strays = Callable[[float, int], bool]
+
 EXPLAINED = 1e-6
 """A validation loss below this part of a constant's counts as no noise."""
 
@@ -254,7 +256,7 @@ class _Search:
         self.restart = config.restart if problem.risk.name == "square" else None
         self.grown: list[Growth] = []
         self.aside: list[_Grower] = []
-        self.left = 1.0
+        self.left, self.again = 1.0, False
 
     def go(self, grid: tuple[float, ...]) -> None:
         for k, l2 in enumerate(grid):
@@ -265,6 +267,7 @@ class _Search:
         of_grid = sorted(self.aside, key=lambda grower: grower.left)
         searches = self.restart.searches(self.config.candidates)
         again = [(grower.problem.l2, candidates) for grower in of_grid for candidates in searches]
+        self.again = True
         for k, (l2, candidates) in enumerate(again[: self.restart.most]):
             if self._arrives(self.begin(len(grid) + k, l2, candidates)):
                 return
@@ -278,9 +281,13 @@ class _Search:
         """What all growths have come to, those included that were set aside."""
         return [*self.grown, *(grower.so_far() for grower in self.aside)]
 
+    def _strays(self, left: float, waited: int) -> bool:
+        """Whether a growth that leaves so much of the validation data is set aside."""
+        return self.restart is not None and self.restart.strays(min(left, self.left), waited, self.again)
+
     def _arrives(self, grower: _Grower, to_the_end: bool = False) -> bool:
         """Grow on; whether nothing further need be grown."""
-        found = grower.go() if to_the_end else grower.look(self.restart, self.left)
+        found = grower.go() if to_the_end else grower.look(self._strays)
         self.left = min(self.left, grower.left)
         if found is None:
             self.aside.append(grower)
@@ -383,17 +390,14 @@ class _Grower:
 
     def go(self) -> Growth:
         """Grow to the end."""
-        found = self.look(None, 1.0)
+        found = self.look(None)
         return self.so_far() if found is None else found
 
-    def look(self, restart: Restart | None, left: float) -> Growth | None:
-        """Grow on to the end, or until ``restart`` sets this growth aside: None.
-
-        ``left`` is the smallest part that another growth has left unexplained.
-        """
+    def look(self, strays: Strays | None) -> Growth | None:
+        """Grow on to the end, or until ``strays(left, waited)`` wants this growth to be set aside: None."""
         self.began = time.perf_counter() - self.spent
         try:
-            stop = self._grow(restart, left)
+            stop = self._grow(strays)
         except KeyboardInterrupt:
             stop = "interrupted", "interrupted; the best network so far is returned"
         self.spent = time.perf_counter() - self.began
@@ -428,9 +432,9 @@ class _Grower:
             self.goal,
         )
 
-    def _grow(self, restart: Restart | None, left: float) -> tuple[Ending, str] | None:
+    def _grow(self, strays: Strays | None) -> tuple[Ending, str] | None:
         while True:
-            if restart is not None and self.left > EXPLAINED and restart.strays(min(left, self.left), self.waited):
+            if strays is not None and self.left > EXPLAINED and strays(self.left, self.waited):
                 return None
             stop = self._ask(float("nan"), None)
             if stop is not None:
