@@ -23,9 +23,10 @@ from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
+from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_SAMPLES, Folds
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
-from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, merged, split_rows
+from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
@@ -140,7 +141,15 @@ class _NeuronPursuit(BaseEstimator):
                 train = full.rows(slice(0, len(split.train))) if parted else full
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
-                growth = self._grown(train, held, config, chosen, relax, rng, warm)
+                in_turn = parted and not growths and self._holds_out_in_turn(data)
+                known = None
+                if not in_turn or risk == "square":  # without noise one part tells all that there is to know
+                    known = self._grown(train, held, config, chosen, relax, rng, warm)
+                if known is not None and (known.solved or not (in_turn and _noisy([known]))):
+                    growth = known
+                else:
+                    whole = _problem(data, scaling, risk)
+                    growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups, known)
                 if growths and growth.ending in BY_USER:
                     break
                 net = growth.net
@@ -180,6 +189,39 @@ class _NeuronPursuit(BaseEstimator):
             callback=self.callback,
             verbose=self.progress,
         )
+
+    def _grown_over_folds(
+        self,
+        whole: Problem,
+        copies: np.ndarray,
+        split: Split,
+        config: GrowthConfig,
+        rng: np.random.Generator,
+        groups: np.ndarray | None,
+        known: Growth | None,
+    ) -> Growth:
+        """Penalty and size chosen on all samples; or ``known``, where on the part that it was chosen on it is better
+        beyond chance: by two standard errors, as that choice favours it there."""
+        parts = fold_parts(copies, split, self._folds(), rng, groups)
+        folds = Folds(whole, parts, config, seed=int(rng.integers(2**31)), callback=self.callback)
+        if known is None:
+            grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
+            return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
+        choice = folds.choose(self._grid(whole.risk.name), known.grown_l2)
+        held = folds.held[0]
+        difference = choice.curve.losses[0][choice.additions] - held.sample_losses(known.net)
+        if choice.ended or held.weights @ difference > 2.0 * config.caution * held.standard_error(difference):
+            return known
+        return folds.grown(choice, verbose=self.progress)
+
+    def _holds_out_in_turn(self, data: _Data) -> bool:
+        """Whether every sample is to be held out once: the network is fitted to all, and growing it is cheap."""
+        samples = int(counts(data.weights).sum())
+        small = samples <= MOST_SAMPLES and samples * data.X.shape[1] * data.Y.shape[1] <= LARGEST_TABLE
+        return self.refit and self._folds() > 1 and small
+
+    def _folds(self) -> int:
+        return round(1.0 / self._fraction())
 
     def _follow_paper(self, data: _Data, validation: _Data | None, loss: str) -> None:
         """``mode="paper"``: the published algorithm on the data as they are."""
