@@ -93,4 +93,4 @@ def test_a_penalty_that_falls_behind_is_given_up() -> None:
     folds = folds_of(*noisy())
     best = folds.curve(1e-2)
     additions = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
-    assert len(folds.curve(1.0, best).first) - 1 == additions
+    assert len(folds.curve(0.1, best).first) - 1 == additions

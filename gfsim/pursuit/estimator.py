@@ -141,15 +141,11 @@ class _NeuronPursuit(BaseEstimator):
                 train = full.rows(slice(0, len(split.train))) if parted else full
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
-                in_turn = parted and not growths and self._holds_out_in_turn(data)
-                known = None
-                if not in_turn or risk == "square":  # without noise one part tells all that there is to know
-                    known = self._grown(train, held, config, chosen, relax, rng, warm)
-                if known is not None and (known.solved or not (in_turn and _noisy([known]))):
-                    growth = known
-                else:
+                if parted and not growths and self._holds_out_in_turn(data, risk):
                     whole = _problem(data, scaling, risk)
-                    growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups, known)
+                    growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups)
+                else:
+                    growth = self._grown(train, held, config, chosen, relax, rng, warm)
                 if growths and growth.ending in BY_USER:
                     break
                 net = growth.net
@@ -198,27 +194,18 @@ class _NeuronPursuit(BaseEstimator):
         config: GrowthConfig,
         rng: np.random.Generator,
         groups: np.ndarray | None,
-        known: Growth | None,
     ) -> Growth:
-        """Penalty and size chosen on all samples; or ``known``, where on the part that it was chosen on it is better
-        beyond chance: by two standard errors, as that choice favours it there."""
+        """Penalty and size chosen on all samples, each held out once."""
         parts = fold_parts(copies, split, self._folds(), rng, groups)
         folds = Folds(whole, parts, config, seed=int(rng.integers(2**31)), callback=self.callback)
-        if known is None:
-            grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
-            return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
-        choice = folds.choose(self._grid(whole.risk.name), known.grown_l2)
-        held = folds.held[0]
-        difference = choice.curve.losses[0][choice.additions] - held.sample_losses(known.net)
-        if choice.ended or held.weights @ difference > 2.0 * config.caution * held.standard_error(difference):
-            return known
-        return folds.grown(choice, verbose=self.progress)
+        grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
+        return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
 
-    def _holds_out_in_turn(self, data: _Data) -> bool:
-        """Whether every sample is to be held out once: the network is fitted to all, and growing it is cheap."""
+    def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
+        """Classes, which are noisy or look so, of few samples, and a network that is fitted to all of them at last."""
         samples = int(counts(data.weights).sum())
         small = samples <= MOST_SAMPLES and samples * data.X.shape[1] * data.Y.shape[1] <= LARGEST_TABLE
-        return self.refit and self._folds() > 1 and small
+        return risk != "square" and self.refit and small and self._folds() > 1
 
     def _folds(self) -> int:
         return round(1.0 / self._fraction())

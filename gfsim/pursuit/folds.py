@@ -23,14 +23,17 @@ from gfsim.pursuit.selection import LargestDecrease, Trials
 from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Patience, Rule, State
 
 MOST_SAMPLES, LARGEST_TABLE = 2000, 1e5
-"""Samples, and samples x inputs x outputs, up to which folds are held out in turn: of more samples one part says enough,
-and growing on all parts of a large table takes too long."""
+"""Samples, and samples x inputs x outputs, up to which folds are held out in turn: of more samples one part says
+enough, and growing on all parts of a large table takes too long."""
 
 L2_LADDER_CLASSES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Penalties for classes, met from the middle."""
 
 LENIENCE = 0.5
 """Part of ``caution`` standard errors by which a smaller network may do worse than the best."""
+
+TRIFLE = 1e-3
+"""Part of a constant's loss that no addition is made for."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,10 @@ class Folds:
         self.patience = min(
             (max(1, rule.additions // 2) for rule in config.rules if isinstance(rule, Patience)), default=0
         )
+        constant = problem.risk.constant(problem.Y, problem.weights)
+        self.trifle = TRIFLE * float(
+            problem.weights @ problem.risk.value(np.broadcast_to(constant, problem.Y.shape), problem.Y)
+        )
         self.train = [_share(problem, 1.0 - part) for part in parts]
         self.held = [_share(problem, part) for part in parts]
         pooled = np.concatenate([(problem.weights * part)[part > 0] for part in parts])
@@ -131,7 +138,7 @@ class Folds:
                     break
                 best = min(curves, key=self._least)
                 curves.append(self.curve(l2, best))
-                if self._least(curves[-1]) >= self._least(best):
+                if self._least(curves[-1]) > self._least(best) - self.trifle:
                     break
             if len(curves) > met + 1:
                 break
@@ -167,8 +174,8 @@ class Folds:
                 for fold, grower, held in zip(losses, growers, self.held, strict=True):
                     fold.append(held.sample_losses(grower.net))
                 now = np.concatenate([fold[-1] for fold in losses])
-                waited, best = (0, now) if self._beyond_chance(best - now) else (waited + 1, best)
-                if rival is not None and len(first) - 1 == mark and self._beyond_chance(now - rival.at(mark)):
+                waited, best = (0, now) if self._matters(best - now) else (waited + 1, best)
+                if rival is not None and len(first) - 1 == mark and self._matters(now - rival.at(mark)):
                     break
         return Curve(l2, first, losses, ended)
 
@@ -192,12 +199,12 @@ class Folds:
         history = [row | {"validation": value} for row, value in zip(found.history, choice.pooled[1:], strict=False)]
         return replace(found, history=history, validation=choice.pooled[additions])
 
-    def _beyond_chance(self, difference: np.ndarray, part: float = 1.0) -> bool:
+    def _matters(self, difference: np.ndarray, part: float = 1.0) -> bool:
         """Whether the mean of ``difference``, one a sample, is above zero by more than ``part`` of ``caution`` standard
-        errors."""
+        errors, and by more than a trifle."""
         mean = float(self.weights @ difference)
-        error = np.sqrt(self.weights @ (difference - mean) ** 2 / self.size)
-        return mean > part * self.config.caution * float(error)
+        error = float(np.sqrt(self.weights @ (difference - mean) ** 2 / self.size))
+        return mean > max(part * self.config.caution * error, self.trifle)
 
     def _least(self, curve: Curve) -> float:
         return min(float(self.weights @ curve.at(t)) for t in range(len(curve.first)))
@@ -208,7 +215,7 @@ class Folds:
         best = min(value, key=value.__getitem__)
 
         def good(key: tuple[int, int]) -> bool:
-            return not self._beyond_chance(met[key] - met[best], LENIENCE)
+            return not self._matters(met[key] - met[best], LENIENCE)
 
         c, additions = min(filter(good, met), key=lambda key: (key[1], -curves[key[0]].l2))
         pooled = [value[c, t] for t in range(len(curves[c].first))]
