@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gfsim.pursuit import estimator
+from gfsim.pursuit.estimator import NeuronPursuitClassifier
 from gfsim.pursuit.folds import Enough, Folds
 from gfsim.pursuit.growth import GrowthConfig, grow
 from gfsim.pursuit.preparation import fold_parts, split_rows
@@ -94,3 +96,65 @@ def test_a_penalty_that_falls_behind_is_given_up() -> None:
     best = folds.curve(1e-2)
     additions = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
     assert len(folds.curve(0.1, best).first) - 1 == additions
+
+
+def labels(n: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    return X, (X[:, 0] ** 2 + X[:, 1] ** 2 + 0.5 * rng.normal(size=n) > 1.5).astype(int)
+
+
+def test_a_classifier_of_few_samples_sees_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And holds out one part where they are many: that part's rows then say how good the network is."""
+    X, y = labels()
+    model = NeuronPursuitClassifier(random_state=0).fit(X, y)
+    assert model.stop_ == "validation"
+    assert "held out in turn" in model.message_
+    assert len(model.history_) == model.growth_.net.n_neurons
+    assert model.validation_loss_ == model.history_[-1]["validation"] < 0.6
+    X_test, y_test = labels(2000, 1)
+    assert model.score(X_test, y_test) > 0.8
+    again = NeuronPursuitClassifier(random_state=0).fit(X[::-1], y[::-1])
+    np.testing.assert_allclose(again.predict_proba(X_test), model.predict_proba(X_test), rtol=1e-6, atol=1e-9)
+    monkeypatch.setattr(estimator, "MOST_SAMPLES", 149)
+    one_part = NeuronPursuitClassifier(random_state=0).fit(X, y)
+    assert "held out in turn" not in one_part.message_
+    assert one_part.validation_loss_ != model.validation_loss_
+
+
+def test_an_end_by_the_user_keeps_the_best_so_far() -> None:
+    X, y = labels()
+    seen: list[int] = []
+
+    def until(*_: object) -> bool:
+        seen.append(1)
+        return len(seen) < 18  # three additions to each of the five networks, and some
+
+    model = NeuronPursuitClassifier(callback=until, random_state=0).fit(X, y)
+    assert model.stop_ == "callback"
+    assert len(seen) == 18
+    assert 1 <= model.n_neurons_ <= 3
+    assert model.score(X, y) > 0.8
+
+    def fails(*_: object) -> None:
+        raise ValueError("no more")
+
+    with pytest.warns(RuntimeWarning, match="no more"):
+        model = NeuronPursuitClassifier(callback=fails, random_state=0).fit(X, y)
+    assert model.stop_ == "callback"
+    assert "no more" in model.message_
+
+
+def test_ctrl_c_keeps_the_best_so_far() -> None:
+    X, y = labels()
+    seen: list[int] = []
+
+    def stop(*_: object) -> None:
+        seen.append(1)
+        if len(seen) == 13:
+            raise KeyboardInterrupt
+
+    model = NeuronPursuitClassifier(callback=stop, random_state=0).fit(X, y)
+    assert model.stop_ == "interrupted"
+    assert 1 <= model.n_neurons_ <= 2
+    assert model.score(X, y) > 0.6

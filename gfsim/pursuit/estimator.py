@@ -23,7 +23,7 @@ from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
-from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_SAMPLES, Folds
+from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, MOST_SAMPLES, Folds
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
@@ -208,7 +208,7 @@ class _NeuronPursuit(BaseEstimator):
         return risk != "square" and self.refit and small and self._folds() > 1
 
     def _folds(self) -> int:
-        return round(1.0 / self._fraction())
+        return min(round(1.0 / self._fraction()), MOST_FOLDS)
 
     def _follow_paper(self, data: _Data, validation: _Data | None, loss: str) -> None:
         """``mode="paper"``: the published algorithm on the data as they are."""
@@ -398,11 +398,12 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     max_neurons : int, optional
         Hidden neurons in all.  None: 50, in paper mode 20.
     l2 : float or "auto"
-        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5, 1e-3, 1e-2, 3e-2,
-        as separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
+        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5 to 3e-2, as
+        separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
         best, as far as chance allows to tell.
     validation_fraction : float
-        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.
+        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of few
+        samples with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``.
     patience : int, optional
         Additions without a better validation loss.  None: 8, in paper mode 6.
     permutations : int
@@ -427,8 +428,9 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     progress : bool
         Lines (paper mode: bars) on standard error.
     callback : callable, optional
-        ``callback(row, network)`` after every addition (paper mode: see ``pursue``); growth ends when it
-        returns False.  If it raises, the best network so far is kept and a warning says so.
+        ``callback(row, network)`` after every addition (paper mode: see ``pursue``), to the network of any penalty
+        and any part held out; growth ends when it returns False.  If it raises, the best network so far is kept and
+        a warning says so.
     settings : mapping, optional
         Further fields of :class:`gfsim.pursuit.growth.GrowthConfig`, or in paper mode of
         :class:`gfsim.pursuit.config.PursuitConfig`.

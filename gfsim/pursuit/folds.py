@@ -1,4 +1,4 @@
-"""Penalty and size of a network on noisy data, chosen on all samples: each fold of them is held out in turn.
+"""Penalty and size of a network for few samples, chosen on all of them: each fold is held out in turn.
 
 The loss on one held-out part of few samples is mostly luck, and with it the penalty and the number of neurons that do
 best there.  Here one network for every fold grows on the samples outside it, all of them one addition at a time, and
@@ -25,6 +25,9 @@ from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Patience, Rule, S
 MOST_SAMPLES, LARGEST_TABLE = 2000, 1e5
 """Samples, and samples x inputs x outputs, up to which folds are held out in turn: of more samples one part says
 enough, and growing on all parts of a large table takes too long."""
+
+MOST_FOLDS = 10
+"""The time that choosing takes grows with them."""
 
 L2_LADDER_CLASSES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Penalties for classes, met from the middle."""
