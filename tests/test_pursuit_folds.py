@@ -116,7 +116,7 @@ def test_a_classifier_of_few_samples_sees_all_of_them(monkeypatch: pytest.Monkey
     assert model.score(X_test, y_test) > 0.8
     again = NeuronPursuitClassifier(random_state=0).fit(X[::-1], y[::-1])
     np.testing.assert_allclose(again.predict_proba(X_test), model.predict_proba(X_test), rtol=1e-6, atol=1e-9)
-    monkeypatch.setattr(estimator, "MOST_SAMPLES", 149)
+    monkeypatch.setattr(estimator, "LARGEST_TABLE", 150 * 4 - 1)
     one_part = NeuronPursuitClassifier(random_state=0).fit(X, y)
     assert "held out in turn" not in one_part.message_
     assert one_part.validation_loss_ != model.validation_loss_
@@ -135,6 +135,20 @@ def test_an_end_by_the_user_keeps_the_best_so_far() -> None:
     assert len(seen) == 18
     assert 1 <= model.n_neurons_ <= 3
     assert model.score(X, y) > 0.8
+
+    whole: list[int] = []
+
+    def until_the_last_growth(*_: object) -> bool:
+        whole.append(1)
+        return len(whole) < last
+
+    last = 10**9
+    free = NeuronPursuitClassifier(callback=until_the_last_growth, random_state=0).fit(X, y)
+    last, whole = len(whole), []
+    cut = NeuronPursuitClassifier(callback=until_the_last_growth, random_state=0).fit(X, y)
+    assert cut.stop_ == "callback"
+    assert len(cut.history_) == cut.n_neurons_ == free.n_neurons_
+    assert cut.validation_loss_ == free.validation_loss_
 
     def fails(*_: object) -> None:
         raise ValueError("no more")

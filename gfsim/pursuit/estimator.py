@@ -23,7 +23,7 @@ from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
-from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, MOST_SAMPLES, Folds
+from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, Folds
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
@@ -202,10 +202,9 @@ class _NeuronPursuit(BaseEstimator):
         return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
 
     def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
-        """Classes, which are noisy or look so, of few samples, and a network that is fitted to all of them at last."""
-        samples = int(counts(data.weights).sum())
-        small = samples <= MOST_SAMPLES and samples * data.X.shape[1] * data.Y.shape[1] <= LARGEST_TABLE
-        return risk != "square" and self.refit and small and self._folds() > 1
+        """Classes, which are noisy or look so, in a small table, and a network that is fitted to all of it at last."""
+        entries = int(counts(data.weights).sum()) * data.X.shape[1] * data.Y.shape[1]
+        return risk != "square" and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
 
     def _folds(self) -> int:
         return min(round(1.0 / self._fraction()), MOST_FOLDS)
@@ -402,8 +401,8 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
         separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
         best, as far as chance allows to tell.
     validation_fraction : float
-        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of few
-        samples with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``.
+        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of
+        small tables with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``.
     patience : int, optional
         Additions without a better validation loss.  None: 8, in paper mode 6.
     permutations : int

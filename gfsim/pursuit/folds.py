@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,11 @@ from gfsim.pursuit.growth import Callback, Grower, Growth, GrowthConfig, grow
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.selection import LargestDecrease, Trials
-from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Patience, Rule, State
+from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Patience, State
 
-MOST_SAMPLES, LARGEST_TABLE = 2000, 1e5
-"""Samples, and samples x inputs x outputs, up to which folds are held out in turn: of more samples one part says
-enough, and growing on all parts of a large table takes too long."""
+LARGEST_TABLE = 1e5
+"""Samples x inputs x outputs up to which folds are held out in turn: growing on all parts of a larger table takes too
+long, and of more samples one part says more."""
 
 MOST_FOLDS = 10
 """The time that choosing takes grows with them."""
@@ -61,8 +62,8 @@ class Curve:
     Attributes
     ----------
     l2 : float
-    first : list of Network
-        Of the first fold, against the number of additions.
+    first, history : list of Network, list of dict
+        Of the first fold, against the number of additions; and its growth, one row an addition.
     losses : list of list of (n_held,)
         Of every fold, against the number of additions, of the samples that it does without.
     ended : (Ending, str) or None
@@ -71,6 +72,7 @@ class Curve:
 
     l2: float
     first: list[Network] = field(repr=False)
+    history: list[dict[str, Any]] = field(repr=False)
     losses: list[list[np.ndarray]] = field(repr=False)
     ended: tuple[Ending, str] | None
 
@@ -180,25 +182,23 @@ class Folds:
                 waited, best = (0, now) if self._matters(best - now) else (waited + 1, best)
                 if rival is not None and len(first) - 1 == mark and self._matters(now - rival.at(mark)):
                     break
-        return Curve(l2, first, losses, ended)
+        return Curve(l2, first, growers[0].history, losses, ended)
 
     def grown(self, choice: Choice, *, verbose: bool = False) -> Growth:
-        """A network that grows on all samples as chosen; where the user wanted an end, that of the first fold.
+        """A network that grows on all samples as chosen; where the user wants an end before, that of the first fold.
 
         Validation losses are the pooled ones.
         """
-        config, l2, additions = self.config, choice.curve.l2, choice.additions
-        rules: tuple[Rule, ...] = (*config.rules, Enough(additions))
-        found = grow(
-            self.problem.with_l2(l2),
-            replace(config, fitter=self.fitter, rules=rules if choice.ended is None else (Enough(0),)),
-            rng=np.random.default_rng([self.seed, len(self.train)]),
-            start=None if choice.ended is None else choice.curve.first[additions],
-            callback=self.callback,
-            verbose=verbose,
-        )
-        if choice.ended is not None:
-            found = replace(found, ending=choice.ended[0], message=choice.ended[1])
+        problem, additions = self.problem.with_l2(choice.curve.l2), choice.additions
+        config = replace(self.config, fitter=self.fitter, rules=(*self.config.rules, Enough(additions)))
+        rng, ended = np.random.default_rng([self.seed, len(self.train)]), choice.ended
+        if ended is None:
+            found = grow(problem, config, rng=rng, callback=self.callback, verbose=verbose)
+            ended = (found.ending, found.message) if found.ending in BY_USER else None
+        if ended is not None:
+            as_it_is = replace(config, rules=(Enough(0),))
+            found = grow(problem, as_it_is, rng=rng, start=choice.curve.first[additions])
+            found = replace(found, history=choice.curve.history[:additions], ending=ended[0], message=ended[1])
         history = [row | {"validation": value} for row, value in zip(found.history, choice.pooled[1:], strict=False)]
         return replace(found, history=history, validation=choice.pooled[additions])
 
