@@ -13,7 +13,7 @@ from benchmarks.pursuit.tasks import all_tasks
 from gfsim import NeuronPursuitRegressor
 from gfsim.errors import InvalidInput
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
-from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, _Grower, _Search, grow_over_l2
+from gfsim.pursuit.growth import L2_GRID, Grower, Growth, GrowthConfig, _Search, grow_over_l2
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.restart import Restart
 from gfsim.pursuit.risk import make_risk
@@ -62,8 +62,8 @@ def test_refuses(wrong: dict[str, Any]) -> None:
 def test_a_growth_goes_on_from_where_it_was_set_aside() -> None:
     train, held = data(0.1)
 
-    def grower() -> _Grower:
-        return _Grower(train, GrowthConfig(), np.random.default_rng(3), held, None, None, False, True)
+    def grower() -> Grower:
+        return Grower(train, GrowthConfig(), np.random.default_rng(3), held, None, None, False, True)
 
     whole, parted, stops = grower().go(), grower(), 0
     waits = iter(range(1, 4))

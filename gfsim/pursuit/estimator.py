@@ -23,9 +23,10 @@ from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
+from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, Folds
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
-from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, merged, split_rows
+from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import LargestDecrease, LargestNCF, Selection, Trials
@@ -140,7 +141,11 @@ class _NeuronPursuit(BaseEstimator):
                 train = full.rows(slice(0, len(split.train))) if parted else full
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
-                growth = self._grown(train, held, config, chosen, relax, rng, warm)
+                if parted and not growths and self._holds_out_in_turn(data, risk):
+                    whole = _problem(data, scaling, risk)
+                    growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups)
+                else:
+                    growth = self._grown(train, held, config, chosen, relax, rng, warm)
                 if growths and growth.ending in BY_USER:
                     break
                 net = growth.net
@@ -180,6 +185,29 @@ class _NeuronPursuit(BaseEstimator):
             callback=self.callback,
             verbose=self.progress,
         )
+
+    def _grown_over_folds(
+        self,
+        whole: Problem,
+        copies: np.ndarray,
+        split: Split,
+        config: GrowthConfig,
+        rng: np.random.Generator,
+        groups: np.ndarray | None,
+    ) -> Growth:
+        """Penalty and size chosen on all samples, each held out once."""
+        parts = fold_parts(copies, split, self._folds(), rng, groups)
+        folds = Folds(whole, parts, config, seed=int(rng.integers(2**31)), callback=self.callback)
+        grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
+        return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
+
+    def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
+        """Classes, which are noisy or look so, in a small table, and a network that is fitted to all of it at last."""
+        entries = int(counts(data.weights).sum()) * data.X.shape[1] * data.Y.shape[1]
+        return risk != "square" and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
+
+    def _folds(self) -> int:
+        return min(round(1.0 / self._fraction()), MOST_FOLDS)
 
     def _follow_paper(self, data: _Data, validation: _Data | None, loss: str) -> None:
         """``mode="paper"``: the published algorithm on the data as they are."""
@@ -369,11 +397,12 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     max_neurons : int, optional
         Hidden neurons in all.  None: 50, in paper mode 20.
     l2 : float or "auto"
-        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5, 1e-3, 1e-2, 3e-2,
-        as separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
+        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5 to 3e-2, as
+        separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
         best, as far as chance allows to tell.
     validation_fraction : float
-        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.
+        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of
+        small tables with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``.
     patience : int, optional
         Additions without a better validation loss.  None: 8, in paper mode 6.
     permutations : int
@@ -398,8 +427,9 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     progress : bool
         Lines (paper mode: bars) on standard error.
     callback : callable, optional
-        ``callback(row, network)`` after every addition (paper mode: see ``pursue``); growth ends when it
-        returns False.  If it raises, the best network so far is kept and a warning says so.
+        ``callback(row, network)`` after every addition (paper mode: see ``pursue``), to the network of any penalty
+        and any part held out; growth ends when it returns False.  If it raises, the best network so far is kept and
+        a warning says so.
     settings : mapping, optional
         Further fields of :class:`gfsim.pursuit.growth.GrowthConfig`, or in paper mode of
         :class:`gfsim.pursuit.config.PursuitConfig`.

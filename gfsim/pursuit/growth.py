@@ -137,7 +137,7 @@ class Growth:
     net : Network
         The best on validation data if there are any, else the last.
     history : list of dict
-        One row an addition; see :meth:`_Grower._row`.
+        One row an addition; see :meth:`Grower._row`.
     ending, message : str
         Why growth stopped.
     loss, validation : float
@@ -198,7 +198,7 @@ def grow(
 
     Ctrl-C ends growth in the same way.
     """
-    return _Grower(problem, config, rng, validation, start, callback, verbose, relax).go()
+    return Grower(problem, config, rng, validation, start, callback, verbose, relax).go()
 
 
 def grow_over_l2(
@@ -225,10 +225,10 @@ def grow_over_l2(
     if not grid:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
 
-    def begin(k: int, l2: float, candidates: Candidates) -> _Grower:
+    def begin(k: int, l2: float, candidates: Candidates) -> Grower:
         """The growth number ``k`` of all."""
         rng, settings = np.random.default_rng([seed, k]), replace(config, candidates=candidates)
-        return _Grower(problem.with_l2(l2), settings, rng, validation, start, callback, verbose, relax)
+        return Grower(problem.with_l2(l2), settings, rng, validation, start, callback, verbose, relax)
 
     if validation is None:
         best = begin(0, grid[0], config.candidates).go()
@@ -244,7 +244,7 @@ class _Search:
 
     def __init__(
         self,
-        begin: Callable[[int, float, Candidates], _Grower],
+        begin: Callable[[int, float, Candidates], Grower],
         config: GrowthConfig,
         problem: Problem,
         validation: Problem,
@@ -255,7 +255,7 @@ class _Search:
         # classes that can be told apart have no smallest loss to arrive at
         self.restart = config.restart if problem.risk.name == "square" else None
         self.grown: list[Growth] = []
-        self.aside: list[_Grower] = []
+        self.aside: list[Grower] = []
         self.left, self.again = 1.0, False
 
     def go(self, grid: tuple[float, ...]) -> None:
@@ -285,7 +285,7 @@ class _Search:
         """Whether a growth that leaves so much of the validation data is set aside."""
         return self.restart is not None and self.restart.strays(min(left, self.left), waited, self.again)
 
-    def _arrives(self, grower: _Grower, to_the_end: bool = False) -> bool:
+    def _arrives(self, grower: Grower, to_the_end: bool = False) -> bool:
         """Grow on; whether nothing further need be grown."""
         found = grower.go() if to_the_end else grower.look(self._strays)
         self.left = min(self.left, grower.left)
@@ -350,19 +350,19 @@ def _thinned(found: Growth, problem: Problem, validation: Problem | None, config
     return replace(found, net=net, loss=problem.data_loss(net), validation=value)
 
 
-class _Grower:
-    """State of one growth."""
+class Grower:
+    """State of one growth: ``net`` is the present network, ``go`` grows to the end, ``turn`` by one addition."""
 
     def __init__(
         self,
         problem: Problem,
         config: GrowthConfig,
         rng: np.random.Generator,
-        validation: Problem | None,
-        start: Network | None,
-        callback: Callback | None,
-        verbose: bool,
-        relax: bool,
+        validation: Problem | None = None,
+        start: Network | None = None,
+        callback: Callback | None = None,
+        verbose: bool = False,
+        relax: bool = False,
     ) -> None:
         self.problem, self.config, self.rng, self.validation = problem, config, rng, validation
         self.callback, self.verbose, self.relax = callback, verbose, relax
@@ -436,34 +436,38 @@ class _Grower:
         while True:
             if strays is not None and self.left > EXPLAINED and strays(self.left, self.waited):
                 return None
-            stop = self._ask(float("nan"), None)
+            stop = self.turn()
             if stop is not None:
                 return stop
-            candidates = self._retreat() or self.config.candidates
-            kept = self.problem.forward(self.net)
-            pull = self.problem.pull(kept.output)
-            found = candidates.propose(self.problem, self.net, kept, pull, self.rng)
-            null = _Null(self, kept)
-            stop = self._ask(found[0].predicted if found else 0.0, null) if found else None
-            if stop is not None:
-                return stop
-            entered = self._choose(found)
-            fit = None if entered is None else self._minimise(entered.net)
-            split_layer = 0
-            if fit is None and self.config.rescue is not None and self.net.n_neurons:
-                rescued = self.config.rescue.apply(
-                    self.problem, self.net, kept, pull, loss=self.loss, fitter=self.fitter, goal=self.goal
-                )
-                if rescued is not None:
-                    split_layer = rescued[0]
-                    fit = self._minimise(rescued[1])
-            if fit is None:
-                if not found:
-                    return "no_escape", f"every NCF vanishes at loss {self.loss:.4g}, and no split of a neuron helps"
-                return "no_improvement", f"no new neuron, path or split lowers the loss {self.loss:.6g}"
-            stop = self._take(fit, entered, split_layer, null)
-            if stop is not None:
-                return stop
+
+    def turn(self) -> tuple[Ending, str] | None:
+        """One addition to ``net``, or the reason for none; after the last one the reason to stop."""
+        stop = self._ask(float("nan"), None)
+        if stop is not None:
+            return stop
+        candidates = self._retreat() or self.config.candidates
+        kept = self.problem.forward(self.net)
+        pull = self.problem.pull(kept.output)
+        found = candidates.propose(self.problem, self.net, kept, pull, self.rng)
+        null = _Null(self, kept)
+        stop = self._ask(found[0].predicted if found else 0.0, null) if found else None
+        if stop is not None:
+            return stop
+        entered = self._choose(found)
+        fit = None if entered is None else self._minimise(entered.net)
+        split_layer = 0
+        if fit is None and self.config.rescue is not None and self.net.n_neurons:
+            rescued = self.config.rescue.apply(
+                self.problem, self.net, kept, pull, loss=self.loss, fitter=self.fitter, goal=self.goal
+            )
+            if rescued is not None:
+                split_layer = rescued[0]
+                fit = self._minimise(rescued[1])
+        if fit is None:
+            if not found:
+                return "no_escape", f"every NCF vanishes at loss {self.loss:.4g}, and no split of a neuron helps"
+            return "no_improvement", f"no new neuron, path or split lowers the loss {self.loss:.6g}"
+        return self._take(fit, entered, split_layer, null)
 
     # -- the steps ---------------------------------------------------------------------------------
 
@@ -617,7 +621,7 @@ class _Grower:
 class _Null:
     """What noise would give at one network, computed at most once and only when a rule asks."""
 
-    def __init__(self, grower: _Grower, kept: Kept) -> None:
+    def __init__(self, grower: Grower, kept: Kept) -> None:
         self.grower, self.kept, self.value = grower, kept, float("nan")
 
     def __call__(self, predicted: float) -> float:

@@ -176,3 +176,25 @@ def split_rows(
     train, validation = np.flatnonzero(held < copies), np.flatnonzero(held)
     part_held = held / copies
     return Split(train, validation, np.concatenate([1.0 - part_held[train], part_held[validation]]))
+
+
+def fold_parts(
+    copies: np.ndarray, split: Split, folds: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """What part of each row (n,) is held out in each fold: (folds, n).
+
+    The first fold is the validation part of ``split``; all other samples are dealt out to the others, those of a group
+    (class) evenly.  No fold holds all samples of a group: of a group with one sample that sample always trains.
+    """
+    held = np.zeros((folds, len(copies)), dtype=np.int64)
+    held[0, split.validation] = np.rint(split.shares[len(split.train) :] * copies[split.validation])
+    left, dealt = copies - held[0], 0
+    for part in (
+        [np.arange(len(copies))] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    ):
+        if copies[part].sum() > 1:
+            samples = rng.permutation(np.repeat(part, left[part]))
+            # where the last group ended the next one begins, so that folds are of one size
+            np.add.at(held, (1 + (dealt + np.arange(len(samples))) % (folds - 1), samples), 1)
+            dealt += len(samples)
+    return held / copies

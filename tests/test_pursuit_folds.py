@@ -1,0 +1,174 @@
+"""Penalty and size chosen on samples that are held out in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfsim.pursuit import estimator
+from gfsim.pursuit.estimator import NeuronPursuitClassifier
+from gfsim.pursuit.folds import Enough, Folds
+from gfsim.pursuit.growth import GrowthConfig, grow
+from gfsim.pursuit.preparation import fold_parts, split_rows
+from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.risk import make_risk
+
+
+@given(
+    copies=st.lists(st.integers(1, 4), min_size=60, max_size=120),
+    folds=st.integers(2, 7),
+    classes=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_every_sample_is_held_out_once(copies: list[int], folds: int, classes: int, seed: int) -> None:
+    c = np.array(copies)
+    groups = np.arange(len(c)) % classes
+    split = split_rows(c, 1.0 / folds, np.random.default_rng(seed), groups)
+    parts = fold_parts(c, split, folds, np.random.default_rng(seed), groups)
+    held = parts * c
+    np.testing.assert_allclose(held, np.round(held), atol=1e-9)
+    np.testing.assert_allclose(parts.sum(axis=0), 1.0, rtol=1e-12)
+    np.testing.assert_array_equal(np.flatnonzero(parts[0]), split.validation)
+    sizes = held.sum(axis=1)
+    assert sizes.max() - sizes.min() <= classes + 1
+    for g in range(classes):
+        assert (held[:, groups == g].sum(axis=1) < c[groups == g].sum()).all()
+
+
+def test_the_only_sample_of_a_class_always_trains() -> None:
+    c, groups = np.ones(61, dtype=int), np.repeat([0, 1, 2], [30, 30, 1])
+    split = split_rows(c, 0.2, np.random.default_rng(0), groups)
+    parts = fold_parts(c, split, 5, np.random.default_rng(0), groups)
+    assert parts[:, 60].sum() == 0.0
+    assert (parts[:, :60].sum(axis=0) == 1.0).all()
+
+
+def noisy(n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    return X, np.maximum(X[:, 0] + X[:, 1], 0) - np.abs(X[:, 2]) + rng.normal(size=n)
+
+
+def folds_of(X: np.ndarray, y: np.ndarray) -> Folds:
+    n = len(X)
+    problem = Problem(np.column_stack([X, np.ones(n)]), y[:, None], np.full(n, 1 / n), make_risk("square"))
+    split = split_rows(np.ones(n, dtype=int), 0.25, np.random.default_rng(0))
+    parts = fold_parts(np.ones(n, dtype=int), split, 4, np.random.default_rng(1))
+    return Folds(problem, parts, GrowthConfig(), seed=7)
+
+
+def test_the_folds_grow_as_each_would_alone() -> None:
+    folds = folds_of(*noisy())
+    curve = folds.curve(1e-2)
+    for k, (train, held) in enumerate(zip(folds.train, folds.held, strict=True)):
+        assert train.n_samples + held.n_samples == 120
+        rng = np.random.default_rng([7, k])
+        config = GrowthConfig(
+            selection=folds.config.selection, fitter=folds.config.fitter, rules=(Enough(3),), retreat=None, thin=None
+        )
+        alone = grow(train.with_l2(1e-2), config, rng=rng)
+        np.testing.assert_allclose(curve.losses[k][3], held.sample_losses(alone.net), rtol=1e-9)
+
+
+def test_the_smallest_network_that_does_as_well_is_taken() -> None:
+    folds = folds_of(*noisy())
+    choice = folds.choose((1e-3, 1e-2, 1e-1, 1.0), 1e-2)
+    value = {t: float(folds.weights @ choice.curve.at(t)) for t in range(len(choice.pooled))}
+    assert list(value.values()) == pytest.approx(choice.pooled)
+    assert 0 < choice.additions < len(choice.pooled) - 1
+    grown = folds.grown(choice)
+    assert len(grown.history) == choice.additions
+    assert grown.l2 == choice.curve.l2 < 1.0  # which shrinks all that there is to find
+    assert [row["validation"] for row in grown.history] == choice.pooled[1 : choice.additions + 1]
+    assert grown.validation == choice.pooled[choice.additions] < choice.pooled[0]
+
+
+def test_noise_alone_grows_nothing() -> None:
+    rng = np.random.default_rng(3)
+    folds = folds_of(rng.normal(size=(120, 4)), rng.normal(size=120))
+    assert folds.choose((1e-3, 1e-2), 1e-2).additions == 0
+
+
+def test_a_penalty_that_falls_behind_is_given_up() -> None:
+    folds = folds_of(*noisy())
+    best = folds.curve(1e-2)
+    additions = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
+    assert len(folds.curve(0.1, best).first) - 1 == additions
+
+
+def labels(n: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    return X, (X[:, 0] ** 2 + X[:, 1] ** 2 + 0.5 * rng.normal(size=n) > 1.5).astype(int)
+
+
+def test_a_classifier_of_few_samples_sees_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And holds out one part where they are many: that part's rows then say how good the network is."""
+    X, y = labels()
+    model = NeuronPursuitClassifier(random_state=0).fit(X, y)
+    assert model.stop_ == "validation"
+    assert "held out in turn" in model.message_
+    assert len(model.history_) == model.growth_.net.n_neurons
+    assert model.validation_loss_ == model.history_[-1]["validation"] < 0.6
+    X_test, y_test = labels(2000, 1)
+    assert model.score(X_test, y_test) > 0.8
+    again = NeuronPursuitClassifier(random_state=0).fit(X[::-1], y[::-1])
+    np.testing.assert_allclose(again.predict_proba(X_test), model.predict_proba(X_test), rtol=1e-6, atol=1e-9)
+    monkeypatch.setattr(estimator, "LARGEST_TABLE", 150 * 4 - 1)
+    one_part = NeuronPursuitClassifier(random_state=0).fit(X, y)
+    assert "held out in turn" not in one_part.message_
+    assert one_part.validation_loss_ != model.validation_loss_
+
+
+def test_an_end_by_the_user_keeps_the_best_so_far() -> None:
+    X, y = labels()
+    seen: list[int] = []
+
+    def until(*_: object) -> bool:
+        seen.append(1)
+        return len(seen) < 18  # three additions to each of the five networks, and some
+
+    model = NeuronPursuitClassifier(callback=until, random_state=0).fit(X, y)
+    assert model.stop_ == "callback"
+    assert len(seen) == 18
+    assert 1 <= model.n_neurons_ <= 3
+    assert model.score(X, y) > 0.8
+
+    whole: list[int] = []
+
+    def until_the_last_growth(*_: object) -> bool:
+        whole.append(1)
+        return len(whole) < last
+
+    last = 10**9
+    free = NeuronPursuitClassifier(callback=until_the_last_growth, random_state=0).fit(X, y)
+    last, whole = len(whole), []
+    cut = NeuronPursuitClassifier(callback=until_the_last_growth, random_state=0).fit(X, y)
+    assert cut.stop_ == "callback"
+    assert len(cut.history_) == cut.n_neurons_ == free.n_neurons_
+    assert cut.validation_loss_ == free.validation_loss_
+
+    def fails(*_: object) -> None:
+        raise ValueError("no more")
+
+    with pytest.warns(RuntimeWarning, match="no more"):
+        model = NeuronPursuitClassifier(callback=fails, random_state=0).fit(X, y)
+    assert model.stop_ == "callback"
+    assert "no more" in model.message_
+
+
+def test_ctrl_c_keeps_the_best_so_far() -> None:
+    X, y = labels()
+    seen: list[int] = []
+
+    def stop(*_: object) -> None:
+        seen.append(1)
+        if len(seen) == 13:
+            raise KeyboardInterrupt
+
+    model = NeuronPursuitClassifier(callback=stop, random_state=0).fit(X, y)
+    assert model.stop_ == "interrupted"
+    assert 1 <= model.n_neurons_ <= 2
+    assert model.score(X, y) > 0.6
