@@ -244,9 +244,18 @@ def results() -> dict[str, Any]:
             "batch": batch,
             "depth": {
                 "method": "auto",
-                "rtol": 1e-5,
-                "errors": {"1e-2": 2e-4, "1e-6": 3e-4},
-                "seconds": {"1e-2": 0.5, "1e-6": 0.7},
+                "runs": {
+                    "1e-2": [
+                        {"rtol": 1e-3, "error": 5e-3, "steps": 20, "seconds": 0.4},
+                        {"rtol": 1e-4, "error": 2e-4, "steps": 30, "seconds": 0.5},
+                        {"rtol": 1e-5, "error": 5e-5, "steps": 40, "seconds": 0.6},
+                    ],
+                    "1e-6": [
+                        {"rtol": 1e-3, "error": 3e-4, "steps": 40, "seconds": 0.7},
+                        {"rtol": 1e-4, "error": 2e-4, "steps": 35, "seconds": 0.6},
+                        {"rtol": 1e-5, "error": 5e-5, "steps": 60, "seconds": 1.2},
+                    ],
+                },
             },
         },
         "failures": {"large": "refused"},
@@ -259,10 +268,15 @@ def test_targets_are_computed_from_the_numbers() -> None:
     assert (worst["measured"], worst["met"]) == (1.0, True)
     assert rows["sparse saddle, delta = 0.01: ours over scipy BDF"]["met"] is True
     assert rows["sparse saddle, delta = 0.01: ours over scipy RK45"]["met"] is False  # 1/20 > 1/30
-    depth = "sparse saddle: cost at delta = 1e-6 over cost at 1e-2, to the first escape, both at one tolerance"
-    assert (rows[depth]["measured"], rows[depth]["met"]) == (1.4, True)
-    assert "errors 2.0e-04 and 3.0e-04" in rows[depth]["note"]
-    alone = "sparse saddle: the same, each at its loosest tolerance, a factor of three apart"
+    depth = "sparse saddle: cost at delta = 1e-6 over cost at 1e-2, to the first escape"
+    cheap = rows[f"{depth}, each the cheapest of 3 tolerances with an error <= 0.001"]
+    assert (cheap["measured"], cheap["met"]) == (0.6 / 0.5, True)  # not 0.7 / 0.4: that one is too far off
+    assert cheap["note"] == "rtol 1.0e-04 (error 2.0e-04, 35 steps) and rtol 1.0e-04 (error 2.0e-04, 30 steps)"
+    sharp = rows[f"{depth}, each the cheapest of 3 tolerances with an error <= 0.0001"]
+    assert (sharp["measured"], sharp["met"]) == (2.0, False)
+    each = rows["sparse saddle: the same, both at one tolerance, median of all"]
+    assert (each["measured"], each["note"]) == (0.7 / 0.4, "from 1.20 to 2.00")
+    alone = "sparse saddle: the same on the suite's few tolerances, a factor of three apart"
     assert rows[alone]["met"] is None
     late = "sparse saddle: the same to half the loss, where a second plateau lies between"
     assert rows[late]["met"] is False

@@ -51,6 +51,10 @@ def claims(found: Results) -> list[Claim]:
             duel(found.cells, [*groups["core"], *groups["d30"]], "np", "np-no-retreat"),
             "the way back to the best network: more is solved with it",
         ),
+        _better(
+            duel(found.cells, groups["core"], "np", "np-no-restart"),
+            "setting growths aside that go astray: more is solved with it",
+        ),
         _better(duel(found.cells, groups["core"], "np", "np-no-trials"), "trials: more is solved with them"),
         _better(
             duel(found.cells, groups["core"], "np-no-trials", "np-random-no-trials"),

@@ -77,6 +77,7 @@ def variants() -> list[Pursuit]:
             {"candidates": Paths(ascents=0)},
         ),
         Pursuit("np-no-retreat", "no way back to the best network", {"settings": {"retreat": None}}),
+        Pursuit("np-no-restart", "growths that go astray are not set aside", {"settings": {"restart": None}}),
         Pursuit("np-no-trials", "no trials: the largest predicted decrease enters", {"selection": "decrease"}),
         Pursuit(
             "np-random-no-trials",

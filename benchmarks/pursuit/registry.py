@@ -24,6 +24,7 @@ ABLATIONS = (
     "np-no-paths",
     "np-no-ascent",
     "np-no-retreat",
+    "np-no-restart",
     "np-no-trials",
     "np-random-no-trials",
     "np-no-paths-no-trials",

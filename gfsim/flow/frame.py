@@ -33,8 +33,10 @@ BETTER = 0.8
 ALIKE = 0.5
 """Part of mu by which a weight's own rate may differ from it."""
 
-MOST = 2.5
-"""The largest mu h: no step is tried over more than so many e-folds of the growth."""
+MOST = 1.0
+"""The largest mu h: no step is tried over more than one e-fold of the growth.  Longer ones pass in the middle of a
+plateau, but the first that meets its end is rejected several times.
+"""
 
 
 class Frame:

@@ -204,11 +204,12 @@ class Paths:
 def _distinct(A: np.ndarray, value: np.ndarray, group: np.ndarray, keep: int) -> list[int]:
     """The best end of every hill of every group, best first."""
     leaders: list[int] = []
-    for k in np.argsort(-value, kind="stable"):
-        if len(leaders) == keep or not value[k] > 0:
-            break
-        if not leaders or float(np.max((A[leaders] @ A[k]) * (group[leaders] == group[k]))) < SAME_HILL:
-            leaders.append(int(k))
+    left = np.argsort(-value, kind="stable")
+    left = left[value[left] > 0]
+    while len(left) and len(leaders) < keep:
+        leader = left[0]
+        leaders.append(int(leader))
+        left = left[((A[left] @ A[leader] < SAME_HILL) | (group[left] != group[leader])) & (left != leader)]
     return leaders
 
 

@@ -30,12 +30,15 @@ from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
+from gfsim.pursuit.restart import Restart
 from gfsim.pursuit.retreat import Retreat
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
 from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Rule, State, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
+
+Strays = Callable[[float, int], bool]
 
 EXPLAINED = 1e-6
 """A validation loss below this part of a constant's counts as no noise."""
@@ -79,6 +82,9 @@ class GrowthConfig:
     rescue : Splitting or None
     retreat : Retreat or None
         Go back to the best network when additions do not validate.
+    restart : Restart or None
+        Where nearly all is explained, set growths aside that do not go on, and try others first
+        (:func:`grow_over_l2`).
     thin : Thin or None
         Take out superfluous neurons at the end.
     caution : float >= 0
@@ -100,6 +106,7 @@ class GrowthConfig:
     prune: Prune | None = field(default_factory=Prune)
     rescue: Splitting | None = field(default_factory=Splitting)
     retreat: Retreat | None = field(default_factory=Retreat)
+    restart: Restart | None = field(default_factory=Restart)
     thin: Thin | None = field(default_factory=Thin)
     caution: float = 1.0
 
@@ -212,29 +219,83 @@ def grow_over_l2(
     If ``relax``, a network grown with a penalty is also fitted on without it, and what validates better is kept: a
     penalty often finds the right neurons and then only holds their sizes back.  The search ends with
     the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
+    Growths that leave little and do not go on are set aside for others (:mod:`gfsim.pursuit.restart`).
     Without validation data only the first penalty is used.
     """
-    grown: list[Growth] = []
-    for k, l2 in enumerate(grid if validation is not None else grid[:1]):
-        found = grow(
-            problem.with_l2(l2),
-            config,
-            rng=np.random.default_rng([seed, k]),
-            validation=validation,
-            start=start,
-            callback=callback,
-            verbose=verbose,
-            relax=relax,
-        )
-        if validation is not None and found.l2 > 0 and relax:
-            found = _relaxed(found, problem.with_l2(0.0), validation, make_fitter(config.fitter))
-        grown.append(found)
-        if found.ending in BY_USER or found.explained:
-            break
-    if not grown:
+    if not grid:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
-    best = grown[0] if validation is None else _strongest_good(grown, validation, config.caution)
+
+    def begin(k: int, l2: float, candidates: Candidates) -> Grower:
+        """The growth number ``k`` of all."""
+        rng, settings = np.random.default_rng([seed, k]), replace(config, candidates=candidates)
+        return Grower(problem.with_l2(l2), settings, rng, validation, start, callback, verbose, relax)
+
+    if validation is None:
+        best = begin(0, grid[0], config.candidates).go()
+        return _thinned(best, problem.with_l2(best.l2), validation, config)
+    search = _Search(begin, config, problem, validation, relax)
+    search.go(grid)
+    best = _strongest_good(search.found(), validation, config.caution)
     return _thinned(best, problem.with_l2(best.l2), validation, config)
+
+
+class _Search:
+    """The growths of a grid of penalties, and where they go astray some more (:mod:`gfsim.pursuit.restart`)."""
+
+    def __init__(
+        self,
+        begin: Callable[[int, float, Candidates], Grower],
+        config: GrowthConfig,
+        problem: Problem,
+        validation: Problem,
+        relax: bool,
+    ) -> None:
+        self.begin, self.config = begin, config
+        self.problem, self.validation, self.relax = problem, validation, relax
+        # classes that can be told apart have no smallest loss to arrive at
+        self.restart = config.restart if problem.risk.name == "square" else None
+        self.grown: list[Growth] = []
+        self.aside: list[Grower] = []
+        self.left, self.again = 1.0, False
+
+    def go(self, grid: tuple[float, ...]) -> None:
+        for k, l2 in enumerate(grid):
+            if self._arrives(self.begin(k, l2, self.config.candidates)):
+                return
+        if self.restart is None or not self.aside:
+            return
+        of_grid = sorted(self.aside, key=lambda grower: grower.left)
+        searches = self.restart.searches(self.config.candidates)
+        again = [(grower.problem.l2, candidates) for grower in of_grid for candidates in searches]
+        self.again = True
+        for k, (l2, candidates) in enumerate(again[: self.restart.most]):
+            if self._arrives(self.begin(len(grid) + k, l2, candidates)):
+                return
+        ahead = min(self.aside, key=lambda grower: grower.left)
+        for grower in of_grid if ahead in of_grid else [ahead, *of_grid]:
+            self.aside.remove(grower)
+            if self._arrives(grower, to_the_end=True):
+                return
+
+    def found(self) -> list[Growth]:
+        """What all growths have come to, those included that were set aside."""
+        return [*self.grown, *(grower.so_far() for grower in self.aside)]
+
+    def _strays(self, left: float, waited: int) -> bool:
+        """Whether a growth that leaves so much of the validation data is set aside."""
+        return self.restart is not None and self.restart.strays(min(left, self.left), waited, self.again)
+
+    def _arrives(self, grower: Grower, to_the_end: bool = False) -> bool:
+        """Grow on; whether nothing further need be grown."""
+        found = grower.go() if to_the_end else grower.look(self._strays)
+        self.left = min(self.left, grower.left)
+        if found is None:
+            self.aside.append(grower)
+            return False
+        if found.l2 > 0 and self.relax:
+            found = _relaxed(found, self.problem.with_l2(0.0), self.validation, make_fitter(self.config.fitter))
+        self.grown.append(found)
+        return found.ending in BY_USER or found.explained
 
 
 def _strongest_good(grown: list[Growth], validation: Problem, caution: float) -> Growth:
@@ -248,7 +309,8 @@ def _strongest_good(grown: list[Growth], validation: Problem, caution: float) ->
         difference = validation.sample_losses(growth.net) - losses
         return growth.validation - best.validation <= caution * validation.standard_error(difference)
 
-    return max((growth for growth in grown if good(growth)), key=lambda growth: growth.grown_l2)
+    # several growths may have had the same penalty
+    return max((growth for growth in grown if good(growth)), key=lambda growth: (growth.grown_l2, -growth.validation))
 
 
 def _relaxed(found: Growth, problem: Problem, validation: Problem, fitter: Fitter) -> Growth:
@@ -324,13 +386,35 @@ class Grower:
         self.retreated = False
         self.retreats = 0
         self.l2 = problem.l2
-        self.began = time.perf_counter()
+        self.began, self.spent = time.perf_counter(), 0.0
 
     def go(self) -> Growth:
+        """Grow to the end."""
+        found = self.look(None)
+        return self.so_far() if found is None else found
+
+    def look(self, strays: Strays | None) -> Growth | None:
+        """Grow on to the end, or until ``strays(left, waited)`` wants this growth to be set aside: None."""
+        self.began = time.perf_counter() - self.spent
         try:
-            ending, message = self._grow()
+            stop = self._grow(strays)
         except KeyboardInterrupt:
-            ending, message = "interrupted", "interrupted; the best network so far is returned"
+            stop = "interrupted", "interrupted; the best network so far is returned"
+        self.spent = time.perf_counter() - self.began
+        return None if stop is None else self._growth(*stop)
+
+    @property
+    def left(self) -> float:
+        """The part of a constant's loss that the best network leaves on the validation data."""
+        if self.validation is None or self.null_loss == 0.0:
+            return 1.0
+        return float(self.validation.weights @ self.best_losses) / self.null_loss
+
+    def so_far(self) -> Growth:
+        """What a growth that was set aside has come to."""
+        return self._growth("validation", f"{self.waited} addition(s) without a better validation loss, and set aside")
+
+    def _growth(self, ending: Ending, message: str) -> Growth:
         net = self.best if self.validation is not None else self.net
         validation = float("nan") if self.validation is None else float(self.validation.weights @ self.best_losses)
         loss = self.problem.data_loss(net)
@@ -348,8 +432,10 @@ class Grower:
             self.goal,
         )
 
-    def _grow(self) -> tuple[Ending, str]:
+    def _grow(self, strays: Strays | None) -> tuple[Ending, str] | None:
         while True:
+            if strays is not None and self.left > EXPLAINED and strays(self.left, self.waited):
+                return None
             stop = self.turn()
             if stop is not None:
                 return stop

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -60,7 +61,7 @@ class Network:
         """L, the number of weight matrices."""
         return len(self.matrices)
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         return (self.matrices[0].shape[1], *(len(W) for W in self.matrices))
 
@@ -76,7 +77,7 @@ class Network:
     def n_outputs(self) -> int:
         return self.widths[-1]
 
-    @property
+    @cached_property
     def n_params(self) -> int:
         return sum(W.size for W in self.matrices) + self.intercept.size
 
@@ -99,7 +100,7 @@ class Network:
         for W in self.matrices:
             parts.append(theta[start : start + W.size].reshape(W.shape))
             start += W.size
-        return replace(self, matrices=tuple(parts), intercept=theta[start:])
+        return Network(tuple(parts), theta[start:], self.activation)
 
     # -- function and derivatives ------------------------------------------------------------------
 
