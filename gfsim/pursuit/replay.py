@@ -1,8 +1,8 @@
 """Replay a recorded pursuit: redo every step from the record and compare.
 
 A step is redone from the weights that the record holds before it, so one step that differs does not
-hide the others.  Differences are zero or of rounding: BLAS may add in another order where arrays lie elsewhere in memory,
-and another BLAS rounds otherwise; tens of thousands of descent steps next to a saddle amplify that.
+hide the others.  Differences are zero or of rounding: BLAS may add in another order where arrays lie elsewhere
+in memory, and another BLAS rounds otherwise; tens of thousands of descent steps next to a saddle amplify that.
 """
 
 from __future__ import annotations
