@@ -67,6 +67,8 @@ def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
     folder = tmp_path / "modules"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
+    # a module written anew within a second, as long as before, would be read from its old bytecode
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def make(**sources: str) -> list[Entry]:
         entries = []
