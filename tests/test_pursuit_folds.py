@@ -172,3 +172,21 @@ def test_ctrl_c_keeps_the_best_so_far() -> None:
     assert model.stop_ == "interrupted"
     assert 1 <= model.n_neurons_ <= 2
     assert model.score(X, y) > 0.6
+
+
+def test_a_warm_start_is_gone_on_from() -> None:
+    X, y = labels()
+    model = NeuronPursuitClassifier(max_neurons=2, warm_start=True, random_state=0).fit(X, y)
+    neurons: list[int] = []
+    model.set_params(max_neurons=4, callback=lambda row, _: neurons.append(row["neurons"]) or True)
+    assert model.fit(X, y).n_neurons_ >= 2
+    assert min(neurons) == 3
+
+
+def test_the_choice_is_told_as_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = labels()
+    NeuronPursuitClassifier(progress=True, random_state=0).fit(X, y)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("l2 = 0.003, 5 parts held out in turn: up to ")
+    assert len([line for line in lines if line.startswith("l2 = ")]) >= 3
+    assert lines[-1].startswith("neuron in layer 1")

@@ -141,9 +141,12 @@ def test_the_record_holds_the_trials_and_replays(tmp_path: Path) -> None:
         assert all(best - trial.value < trial.error for trial in step.trials[1:])
     assert max(row["trials"] for row in loaded.rows()) >= 2
     for redone in replay(loaded, X, y):
-        # BLAS may add in another order where arrays lie elsewhere in memory: thousands of steps of descent make 1e-11
-        # of it; and a polish at a minimum with flat directions repeats its loss, but its weights only to about 1e-9
-        assert (redone.value_difference if redone.kind == "polish" else redone.difference) <= 1e-9
+        # descent repeats bit for bit; MINPACK's Levenberg-Marquardt, given the same numbers again, ends elsewhere in the
+        # flat directions of a minimum, with weights 4e-5 and a loss 1e-11 away
+        if redone.kind == "polish":
+            assert redone.value_difference <= 1e-10
+        else:
+            assert redone.difference <= 1e-12
 
 
 class Stopping:

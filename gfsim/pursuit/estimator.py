@@ -141,7 +141,7 @@ class _NeuronPursuit(BaseEstimator):
                 train = full.rows(slice(0, len(split.train))) if parted else full
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
-                if parted and not growths and self._holds_out_in_turn(data, risk):
+                if parted and not growths and warm is None and self._holds_out_in_turn(data, risk):
                     whole = _problem(data, scaling, risk)
                     growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups)
                 else:
@@ -199,7 +199,8 @@ class _NeuronPursuit(BaseEstimator):
         parts = fold_parts(copies, split, self._folds(), rng, groups)
         folds = Folds(whole, parts, config, seed=int(rng.integers(2**31)), callback=self.callback)
         grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
-        return folds.grown(folds.choose(grid, grid[len(grid) // 2]), verbose=self.progress)
+        choice = folds.choose(grid, grid[len(grid) // 2], verbose=self.progress)
+        return folds.grown(choice, verbose=self.progress)
 
     def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
         """Classes, which are noisy or look so, in a small table, and a network that is fitted to all of it at last."""
@@ -402,7 +403,8 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
         best, as far as chance allows to tell.
     validation_fraction : float
         Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of
-        small tables with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``.
+        small tables with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``, except
+        to go on from a warm start.
     patience : int, optional
         Additions without a better validation loss.  None: 8, in paper mode 6.
     permutations : int

@@ -9,6 +9,7 @@ network then grows on all samples, with that penalty and so far.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,23 +127,33 @@ class Folds:
         self.weights = pooled / pooled.sum()
         self.size = float(problem.copies.sum() * pooled.sum())
 
-    def choose(self, grid: Sequence[float], start: float) -> Choice:
+    def choose(self, grid: Sequence[float], start: float, *, verbose: bool = False) -> Choice:
         """What does best on all samples, each held out once.
 
         Of what does as well as the best, to :data:`LENIENCE` times ``caution`` standard errors of the difference, the
         fewest additions are taken, and with them the largest penalty.
-        Penalties are met from ``start`` upwards, or else downwards, while the smallest pooled loss falls.
+        Penalties are met from ``start`` upwards, or else downwards, while the smallest pooled loss falls; if
+        ``verbose``, with a line each on standard error.
         """
         ladder = sorted(grid)
         place = ladder.index(start)
-        curves = [self.curve(start)]
+        curves: list[Curve] = []
+
+        def meet(l2: float, rival: Curve | None = None) -> None:
+            curves.append(self.curve(l2, rival))
+            if verbose:
+                most, least = len(curves[-1].first) - 1, self._least(curves[-1])
+                what = f"l2 = {l2:g}, {len(self.train)} parts held out in turn: up to {most} additions"
+                print(f"{what}, smallest pooled loss {least:.4g}", file=sys.stderr)
+
+        meet(start)
         for others in (ladder[place + 1 :], ladder[:place][::-1]):
             met = len(curves)
             for l2 in others:
                 if curves[-1].ended is not None:
                     break
                 best = min(curves, key=self._least)
-                curves.append(self.curve(l2, best))
+                meet(l2, best)
                 if self._least(curves[-1]) > self._least(best) - self.trifle:
                     break
             if len(curves) > met + 1:
