@@ -141,8 +141,8 @@ def test_the_record_holds_the_trials_and_replays(tmp_path: Path) -> None:
         assert all(best - trial.value < trial.error for trial in step.trials[1:])
     assert max(row["trials"] for row in loaded.rows()) >= 2
     for redone in replay(loaded, X, y):
-        # descent repeats bit for bit; MINPACK's Levenberg-Marquardt, given the same numbers again, ends elsewhere in the
-        # flat directions of a minimum, with weights 4e-5 and a loss 1e-11 away
+        # descent repeats bit for bit; MINPACK's Levenberg-Marquardt, given the same numbers again, ends elsewhere in
+        # the flat directions of a minimum, with weights 4e-5 and a loss 1e-11 away
         if redone.kind == "polish":
             assert redone.value_difference <= 1e-10
         else:
