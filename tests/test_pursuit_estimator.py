@@ -333,6 +333,27 @@ def test_paper_mode_with_validation_bias_and_classes(data: tuple[np.ndarray, np.
     assert classes.score(X, np.abs(X[:, 0]) > np.abs(X[:, 1])) > 0.9
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("l2", None),
+        ("l2", [1.0]),
+        ("validation_fraction", None),
+        ("validation_fraction", "a fifth"),
+        ("candidates", 3),
+        ("selection", None),
+        ("fitter", None),
+        ("settings", 1.5),
+        ("settings", [("caution", 1.0)]),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_name(
+    data: tuple[np.ndarray, np.ndarray], name: str, value: object
+) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} = "):
+        NeuronPursuitRegressor(**{name: value}).fit(*data)
+
+
 def test_paper_mode_refuses_what_it_does_not_know(data: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = data
     with pytest.raises(InvalidInput, match="sample weights"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +226,7 @@ class _NeuronPursuit(BaseEstimator):
                 "alpha": self.alpha,
                 "loss": loss,
                 **{name: value for name, value in given.items() if value is not None},
-                **dict(self.settings or {}),
+                **self._settings(),
             }
         )
         scaling = Scaling.of(
@@ -290,23 +291,28 @@ class _NeuronPursuit(BaseEstimator):
             "rules": default_rules(max_neurons, patience, self.permutations),
         }
         known = GrowthConfig.__dataclass_fields__
-        for name in self.settings or {}:
+        for name in self._settings():
             if name not in known:
                 raise unknown_name("setting of mode 'pursuit'", name, known)
-        return GrowthConfig(**(values | dict(self.settings or {})))
+        return GrowthConfig(**(values | self._settings()))
+
+    def _settings(self) -> dict[str, Any]:
+        if self.settings is not None and not isinstance(self.settings, Mapping):
+            raise InvalidInput(f"settings = {self.settings!r}; give a mapping from names to values, or None")
+        return dict(self.settings or {})
 
     def _grid(self, risk: str) -> tuple[float, ...]:
         if isinstance(self.l2, str):
             if self.l2 != "auto":
                 raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
             return L2_GRID if risk == "square" else L2_GRID_CLASSES
-        if isinstance(self.l2, bool) or not np.isfinite(self.l2) or self.l2 < 0:
+        if isinstance(self.l2, bool) or not isinstance(self.l2, Real) or not 0 <= self.l2 < np.inf:
             raise InvalidInput(f"l2 = {self.l2!r}; give a number >= 0, or 'auto' to choose on validation data")
         return (float(self.l2),)
 
     def _fraction(self) -> float:
         fraction = self.validation_fraction
-        if isinstance(fraction, bool) or not 0 <= fraction < 1:
+        if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 <= fraction < 1:
             raise InvalidInput(f"validation_fraction = {fraction!r}; it must be >= 0 (0: no validation) and < 1")
         return float(fraction)
 

@@ -116,6 +116,10 @@ class GrowthConfig:
             raise InvalidInput(f"caution = {self.caution!r}; it must be a finite number >= 0")
         if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
             raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
+        for name, verb in (("candidates", "propose"), ("entry", "enter"), ("selection", "choose")):
+            part = getattr(self, name)
+            if not callable(getattr(part, verb, None)):
+                raise InvalidInput(f"{name} = {part!r}; it must be an object with a method '{verb}'")
         make_fitter(self.fitter)
         self.resolved_activation()
 
