@@ -180,6 +180,26 @@ def test_pairs_are_compared_on_what_both_were_fitted_to() -> None:
     mean = standing(entries(cells), "a", ("gd", "lm"), "np-mean")
     assert mean is not None
     assert (mean.best.method, mean.gap) == ("lm", pytest.approx(-0.1))
+
+
+def test_the_rival_that_the_other_splits_foresee() -> None:
+    """Two networks that are equally good, each better where chance has it: neither is foreseen to beat ours."""
+    a, b = [0.1, 0.1, 0.5, 0.5], [0.5, 0.5, 0.1, 0.08]
+    cells = [cell("a", "np", k, 0.3, parameters=20) for k in range(4)]
+    cells += [cell("a", "gd", k, a[k], parameters=80) for k in range(4)]
+    cells += [cell("a", "lm", k, b[k], parameters=60) for k in range(4)]
+    stand = standing(entries(cells), "a", ("gd", "lm", "adam"))
+    assert stand is not None
+    assert (stand.best.method, stand.gap) == ("lm", pytest.approx(0.3 - np.mean(b)))
+    # without split 0 or 1 lm is the better one, without 2 or 3 gd is
+    chosen = np.array([b[0], b[1], a[2], a[3]])
+    assert stand.foreseen.gap == pytest.approx(0.3 - chosen.mean())
+    assert stand.foreseen.error == pytest.approx(chosen.std(ddof=1) / 2, abs=1e-12)
+    assert stand.foreseen.share == pytest.approx(1 / 3)
+    assert stand.foreseen.within
+
+
+def test_the_interval_of_a_share() -> None:
     low, high = wilson(5, 10)
     assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 

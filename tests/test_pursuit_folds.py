@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.pursuit.tasks import all_tasks
 from gfsim.pursuit import estimator
-from gfsim.pursuit.estimator import NeuronPursuitClassifier
-from gfsim.pursuit.folds import Enough, Folds
-from gfsim.pursuit.growth import GrowthConfig, grow
+from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
+from gfsim.pursuit.folds import A_FEW, L2_LADDER, Choice, Enough, Folds
+from gfsim.pursuit.growth import SEVERAL, GrowthConfig, grow
 from gfsim.pursuit.preparation import fold_parts, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
@@ -45,10 +46,10 @@ def test_the_only_sample_of_a_class_always_trains() -> None:
     assert (parts[:, :60].sum(axis=0) == 1.0).all()
 
 
-def noisy(n: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def noisy(n: int = 120, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 4))
-    return X, np.maximum(X[:, 0] + X[:, 1], 0) - np.abs(X[:, 2]) + rng.normal(size=n)
+    return X, np.maximum(X[:, 0] + X[:, 1], 0) - np.abs(X[:, 2]) + noise * rng.normal(size=n)
 
 
 def folds_of(X: np.ndarray, y: np.ndarray) -> Folds:
@@ -96,6 +97,51 @@ def test_a_penalty_that_falls_behind_is_given_up() -> None:
     best = folds.curve(1e-2)
     additions = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
     assert len(folds.curve(0.1, best).first) - 1 == additions
+
+
+def test_a_penalty_that_is_far_behind_is_given_up_at_once() -> None:
+    X, e = np.random.default_rng(0).normal(size=(400, 4)), np.random.default_rng(1).normal(size=400)
+    folds = folds_of(X, np.abs(X).sum(axis=1) + 0.1 * e)
+    best = folds.curve(1e-3)
+    mark = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
+    assert mark > A_FEW
+    assert len(folds.curve(0.3, best).first) - 1 == A_FEW  # which halves what the first neurons explain
+
+
+def test_a_network_that_is_clearly_better_on_the_first_fold_wins() -> None:
+    folds = folds_of(*noisy(400, noise=0.3))
+    curve = folds.curve(1e-3)
+    last = len(curve.first) - 1
+    none, all_ = (Choice(curve, t, [0.0] * (last + 1), None) for t in (0, last))
+    assert folds.loses(none, curve.first[last])  # against a constant
+    assert not folds.loses(all_, curve.first[last])
+    assert not folds.loses(all_, curve.first[0])
+
+
+def test_noisy_numbers_are_held_out_in_turn() -> None:
+    X, y = noisy(400)
+    model = NeuronPursuitRegressor(random_state=0).fit(X, y)
+    assert "held out in turn" in model.message_
+    assert model.l2_ in L2_LADDER
+    assert len(model.history_) == model.growth_.net.n_neurons
+    X_test, _ = noisy(4000, 1)
+    truth = np.maximum(X_test[:, 0] + X_test[:, 1], 0) - np.abs(X_test[:, 2])
+    assert np.mean((model.predict(X_test) - truth) ** 2) < 0.12  # of 1.1, with noise of 1
+    deep = NeuronPursuitRegressor(hidden_layers=2, random_state=0).fit(X, y)
+    assert "held out in turn" not in deep.message_
+
+
+def test_a_target_without_noise_is_searched_for_to_the_end() -> None:
+    X, y = noisy(400, noise=0.0)
+    model = NeuronPursuitRegressor(random_state=0).fit(X, y)
+    assert model.stop_ == "loss"
+    # at the first penalty no neuron helps the parity, which is found with another
+    parity = all_tasks()["parity-relu2-d15-n400"].draw(11)
+    grid = {"p": 2, "alpha": 0.0, "activation": "leaky", "max_neurons": 50, "random_state": 11}
+    first = NeuronPursuitRegressor(**grid, l2=0.0).fit(parity.X, parity.y)
+    assert first.n_neurons_ < SEVERAL
+    found = NeuronPursuitRegressor(**grid).fit(parity.X, parity.y)
+    assert np.mean((found.predict(parity.X_test) - parity.y_test) ** 2) < 1e-10
 
 
 def labels(n: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

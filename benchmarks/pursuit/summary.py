@@ -159,21 +159,57 @@ class Standing:
         ``best`` has the smallest mean error on the common splits.
     gap, error : float
         Mean and standard error, over the common splits, of our error minus theirs.
+    foreseen : Foreseen
     """
 
     ours: Entry
     best: Entry
     gap: float
     error: float
+    foreseen: Foreseen
 
     @property
     def within(self) -> bool:
-        return self.gap <= self.error + 1e-12  # two equal splits differ by rounding
+        return _within(self.gap, self.error)
 
     @property
     def share(self) -> float:
         """Our parameters over theirs."""
         return self.ours.parameters / self.best.parameters
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Neuron Pursuit on one real table against the network that one would have taken for the best.
+
+    That is on each split the one with the smallest mean error on the OTHER splits.  Of several networks that are
+    equally good, the one with the smallest error on the very splits that it is judged by owes that to luck.
+
+    Attributes
+    ----------
+    gap, error : float
+        As of :class:`Standing`.
+    share : float
+        Our parameters over those of the smallest network that was taken for the best.
+    """
+
+    gap: float
+    error: float
+    share: float
+
+    @property
+    def within(self) -> bool:
+        return _within(self.gap, self.error)
+
+
+def _within(gap: float, error: float) -> bool:
+    return gap <= error + 1e-12  # two equal splits differ by rounding
+
+
+def _gap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Mean and standard error of the difference."""
+    difference = ours - theirs
+    return float(np.mean(difference)), float(np.std(difference, ddof=1) / np.sqrt(difference.size))
 
 
 def standing(
@@ -183,20 +219,33 @@ def standing(
     ours = found.get((task, method))
     if ours is None:
         return None
-    best: Standing | None = None
+    errors = dict(zip(ours.seeds, ours.errors, strict=True))
+    met: list[tuple[Entry, dict[int, float]]] = []
     for rival in rivals:
         theirs = found.get((task, rival))
-        if theirs is None:
-            continue
-        common = sorted(set(ours.seeds) & set(theirs.seeds))
-        if len(common) < 2:
-            continue
-        a = np.array([ours.errors[ours.seeds.index(k)] for k in common])
-        b = np.array([theirs.errors[theirs.seeds.index(k)] for k in common])
-        gap, error = float(np.mean(a - b)), float(np.std(a - b, ddof=1) / np.sqrt(len(common)))
-        if best is None or gap > best.gap:
-            best = Standing(ours, theirs, gap, error)
-    return best
+        if theirs is not None:
+            common = {k: e for k, e in zip(theirs.seeds, theirs.errors, strict=True) if k in errors}
+            if len(common) >= 2:
+                met.append((theirs, common))
+    if not met:
+        return None
+
+    def gap(theirs: dict[int, float]) -> tuple[float, float]:
+        return _gap(np.array([errors[k] for k in theirs]), np.array(list(theirs.values())))
+
+    best, common = max(met, key=lambda one: gap(one[1])[0])
+    return Standing(ours, best, *gap(common), _foreseen(ours, errors, met))
+
+
+def _foreseen(ours: Entry, errors: dict[int, float], met: Sequence[tuple[Entry, dict[int, float]]]) -> Foreseen:
+    taken: dict[int, tuple[Entry, float]] = {}
+    for k in errors:
+        others = [(entry, theirs) for entry, theirs in met if k in theirs]
+        if others:
+            entry, theirs = max(others, key=lambda one: np.mean([errors[j] - e for j, e in one[1].items() if j != k]))
+            taken[k] = entry, theirs[k]
+    gap, error = _gap(np.array([errors[k] for k in taken]), np.array([e for _, e in taken.values()]))
+    return Foreseen(gap, error, ours.parameters / min(entry.parameters for entry, _ in taken.values()))
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from gfsim.pursuit.cancellation import cancellation
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
-from gfsim.pursuit.folds import L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, Folds
+from gfsim.pursuit.folds import L2_LADDER, L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, Folds
 from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
@@ -142,11 +143,13 @@ class _NeuronPursuit(BaseEstimator):
                 train = full.rows(slice(0, len(split.train))) if parted else full
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
+                in_turn: Callable[[Growth | None], Growth | None] | None = None
                 if parted and not growths and warm is None and self._holds_out_in_turn(data, risk):
-                    whole = _problem(data, scaling, risk)
-                    growth = self._grown_over_folds(whole, counts(data.weights), split, config, rng, groups)
-                else:
-                    growth = self._grown(train, held, config, chosen, relax, rng, warm)
+                    whole, copies = _problem(data, scaling, risk), counts(data.weights)
+                    in_turn = partial(self._grown_over_folds, whole, copies, split, config, rng, groups)
+                # numbers may have no noise, which one growth tells; classes have it, or look so
+                at_once = in_turn(None) if in_turn is not None and risk != "square" else None
+                growth = at_once or self._grown(train, held, config, chosen, relax, rng, warm, in_turn)
                 if growths and growth.ending in BY_USER:
                     break
                 net = growth.net
@@ -174,6 +177,7 @@ class _NeuronPursuit(BaseEstimator):
         relax: bool,
         rng: np.random.Generator,
         warm: Network | None,
+        noisy: Callable[[Growth], Growth | None] | None = None,
     ) -> Growth:
         return grow_over_l2(
             train,
@@ -185,6 +189,7 @@ class _NeuronPursuit(BaseEstimator):
             start=warm,
             callback=self.callback,
             verbose=self.progress,
+            noisy=noisy,
         )
 
     def _grown_over_folds(
@@ -195,18 +200,27 @@ class _NeuronPursuit(BaseEstimator):
         config: GrowthConfig,
         rng: np.random.Generator,
         groups: np.ndarray | None,
-    ) -> Growth:
-        """Penalty and size chosen on all samples, each held out once."""
+        rival: Growth | None,
+    ) -> Growth | None:
+        """Penalty and size chosen on all samples, each held out once; None where ``rival`` does better."""
         parts = fold_parts(copies, split, self._folds(), rng, groups)
         folds = Folds(whole, parts, config, seed=int(rng.integers(2**31)), callback=self.callback)
-        grid = L2_LADDER_CLASSES if self.l2 == "auto" else self._grid(whole.risk.name)
+        ladder = L2_LADDER if whole.risk.name == "square" else L2_LADDER_CLASSES
+        grid = ladder if self.l2 == "auto" else self._grid(whole.risk.name)
         choice = folds.choose(grid, grid[len(grid) // 2], verbose=self.progress)
+        if rival is not None and choice.ended is None and folds.loses(choice, rival.net):
+            return None
         return folds.grown(choice, verbose=self.progress)
 
     def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
-        """Classes, which are noisy or look so, in a small table, and a network that is fitted to all of it at last."""
+        """A small table, and a network that is fitted to all of it at last.
+
+        Numbers only with one hidden layer: where paths of several lengths compete, the trials that many growths have no
+        time for are worth more than the folds.
+        """
         entries = int(counts(data.weights).sum()) * data.X.shape[1] * data.Y.shape[1]
-        return risk != "square" and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
+        shallow = risk != "square" or self.hidden_layers == 1
+        return shallow and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
 
     def _folds(self) -> int:
         return min(round(1.0 / self._fraction()), MOST_FOLDS)
@@ -404,13 +418,13 @@ class NeuronPursuitRegressor(RegressorMixin, _NeuronPursuit):
     max_neurons : int, optional
         Hidden neurons in all.  None: 50, in paper mode 20.
     l2 : float or "auto"
-        Penalty on the squared weights; ``"auto"`` chooses among 0, 1e-4, 1e-3, 1e-2 (classes: 1e-5 to 3e-2, as
+        Penalty on the squared weights; ``"auto"`` chooses among numbers from 0 to 1e-2 (classes: 1e-5 to 3e-2, as
         separated classes have no minimum without a penalty) on validation data: the largest that does as well as the
         best, as far as chance allows to tell.
     validation_fraction : float
-        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of
-        small tables with classes every such part is held out in turn (:mod:`gfsim.pursuit.folds`) if ``refit``, except
-        to go on from a warm start.
+        Part of the samples held out to stop growth and to choose ``l2``; none if that makes fewer than ten.  Of small
+        tables with classes, or with noisy numbers and one hidden layer, every such part is held out in turn
+        (:mod:`gfsim.pursuit.folds`) if ``refit``, except to go on from a warm start.
     patience : int, optional
         Additions without a better validation loss.  None: 8, in paper mode 6.
     permutations : int

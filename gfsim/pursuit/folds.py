@@ -5,6 +5,10 @@ best there.  Here one network for every fold grows on the samples outside it, al
 their losses on the samples that each has not seen are pooled: every sample takes part, and the standard error of a
 difference is smaller by the root of the number of folds.  What is chosen is a penalty and a number of additions; the
 network then grows on all samples, with that penalty and so far.
+
+That is for noisy samples.  Classes are, or look so; of numbers a search for the target itself comes first, as what
+these growths, many and short, leave of a target without noise, that search would find
+(:func:`gfsim.pursuit.growth.grow_over_l2`).
 """
 
 from __future__ import annotations
@@ -34,11 +38,24 @@ MOST_FOLDS = 10
 L2_LADDER_CLASSES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Penalties for classes, met from the middle."""
 
+L2_LADDER = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""The same for noisy numbers."""
+
 LENIENCE = 0.5
 """Part of ``caution`` standard errors by which a smaller network may do worse than the best."""
 
 TRIFLE = 1e-3
 """Part of a constant's loss that no addition is made for."""
+
+HOPELESS = 2.0
+"""Times ``caution`` standard errors of the difference by which a penalty that is given up falls behind the best one."""
+
+A_FEW = 3
+"""Additions before any penalty is given up: all penalties find the first neurons."""
+
+CLEARLY = 3.0
+"""Times ``caution`` standard errors of the difference that are more than the luck by which one of several networks was
+chosen on the first fold."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +129,9 @@ class Folds:
         self, problem: Problem, parts: np.ndarray, config: GrowthConfig, *, seed: int, callback: Callback | None = None
     ) -> None:
         self.problem, self.config, self.seed, self.callback = problem, swift(config), seed, callback
-        self.fitter = config.fitter
-        # pooled losses are less noisy than those of one part
-        self.patience = min(
-            (max(1, rule.additions // 2) for rule in config.rules if isinstance(rule, Patience)), default=0
-        )
+        patience = min((rule.additions for rule in config.rules if isinstance(rule, Patience)), default=0)
+        # numbers rest on plateaus that later additions leave; the loss of classes that are told apart only rises
+        self.patience = patience if problem.risk.name == "square" else -(-patience // 2)
         constant = problem.risk.constant(problem.Y, problem.weights)
         self.trifle = TRIFLE * float(
             problem.weights @ problem.risk.value(np.broadcast_to(constant, problem.Y.shape), problem.Y)
@@ -163,10 +178,10 @@ class Folds:
     def curve(self, l2: float, rival: Curve | None = None) -> Curve:
         """Networks that grow with this penalty, an addition to each in turn.
 
-        Until ``patience`` additions did not help, beyond chance, or after as many as did best with ``rival`` the pooled
-        loss is larger beyond chance.
+        Until ``patience`` additions did not help, beyond chance, or the penalty has fallen behind ``rival``: after as
+        many additions as did best there the pooled loss is larger beyond chance, or it is :data:`HOPELESS` before.
         """
-        mark = None if rival is None else min(range(len(rival.first)), key=lambda t: self.weights @ rival.at(t))
+        mark = 0 if rival is None else min(range(len(rival.first)), key=lambda t: self.weights @ rival.at(t))
         growers = [
             Grower(train.with_l2(l2), self.config, np.random.default_rng([self.seed, k]), callback=self.callback)
             for k, train in enumerate(self.train)
@@ -191,7 +206,9 @@ class Folds:
                     fold.append(held.sample_losses(grower.net))
                 now = np.concatenate([fold[-1] for fold in losses])
                 waited, best = (0, now) if self._matters(best - now) else (waited + 1, best)
-                if rival is not None and len(first) - 1 == mark and self._matters(now - rival.at(mark)):
+                t = len(first) - 1
+                part = 1.0 if t == mark else HOPELESS if A_FEW <= t < mark else np.inf
+                if rival is not None and part < np.inf and self._matters(now - rival.at(t), part):
                     break
         return Curve(l2, first, growers[0].history, losses, ended)
 
@@ -201,7 +218,7 @@ class Folds:
         Validation losses are the pooled ones.
         """
         problem, additions = self.problem.with_l2(choice.curve.l2), choice.additions
-        config = replace(self.config, fitter=self.fitter, rules=(*self.config.rules, Enough(additions)))
+        config = replace(self.config, rules=(*self.config.rules, Enough(additions)))
         rng, ended = np.random.default_rng([self.seed, len(self.train)]), choice.ended
         if ended is None:
             found = grow(problem, config, rng=rng, callback=self.callback, verbose=verbose)
@@ -212,6 +229,13 @@ class Folds:
             found = replace(found, history=choice.curve.history[:additions], ending=ended[0], message=ended[1])
         history = [row | {"validation": value} for row, value in zip(found.history, choice.pooled[1:], strict=False)]
         return replace(found, history=history, validation=choice.pooled[additions])
+
+    def loses(self, choice: Choice, net: Network) -> bool:
+        """Whether ``net``, chosen on the samples of the first fold and grown on all others, does :data:`CLEARLY` better
+        there than the network that grew on the same samples as chosen by all folds."""
+        held = self.held[0]
+        difference = choice.curve.losses[0][choice.additions] - held.sample_losses(net)
+        return float(held.weights @ difference) > CLEARLY * self.config.caution * held.standard_error(difference)
 
     def _matters(self, difference: np.ndarray, part: float = 1.0) -> bool:
         """Whether the mean of ``difference``, one a sample, is above zero by more than ``part`` of ``caution`` standard
@@ -245,7 +269,7 @@ def swift(config: GrowthConfig) -> GrowthConfig:
     return replace(
         config,
         selection=LargestDecrease() if isinstance(config.selection, Trials) else config.selection,
-        fitter=Automatic(second_order=LevenbergMarquardt(rtol=3e-4, flat=3))
+        fitter=Automatic(second_order=LevenbergMarquardt(rtol=1e-3, flat=2))
         if config.fitter == "auto"
         else config.fitter,
         rules=tuple(rule for rule in config.rules if not isinstance(rule, (Patience, NoiseOnly))),

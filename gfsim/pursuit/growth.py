@@ -30,7 +30,7 @@ from gfsim.pursuit.fit import Fit, Fitter, make_fitter
 from gfsim.pursuit.network import Kept, Network
 from gfsim.pursuit.null import noise_null
 from gfsim.pursuit.problem import Problem
-from gfsim.pursuit.restart import Restart
+from gfsim.pursuit.restart import NEARLY, Restart
 from gfsim.pursuit.retreat import Retreat
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
 from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Rule, State, default_rules
@@ -54,6 +54,9 @@ L2_GRID = (0.0, 1e-4, 1e-3, 1e-2)
 
 L2_GRID_CLASSES = (1e-3, 1e-2, 3e-2, 1e-5)
 """The same for classes, the likeliest first: separated ones have no minimum without a penalty."""
+
+SEVERAL = 4
+"""A network of so many neurons has got going; what it does not explain is more likely noise than a way it missed."""
 
 IDLE = 1e-2
 """Neurons do nothing on noisy data if without them the training loss, penalty included, is larger by less than this
@@ -216,6 +219,7 @@ def grow_over_l2(
     start: Network | None = None,
     callback: Callback | None = None,
     verbose: bool = False,
+    noisy: Callable[[Growth], Growth | None] | None = None,
 ) -> Growth:
     """Grow once for each penalty of ``grid``; the one with the largest penalty among those that do best on validation
     data, as far as chance allows to tell, is returned.
@@ -225,6 +229,11 @@ def grow_over_l2(
     the first network that explains the validation data too (to :data:`EXPLAINED`): there is no noise to fight.
     Growths that leave little and do not go on are set aside for others (:mod:`gfsim.pursuit.restart`).
     Without validation data only the first penalty is used.
+
+    Where growths leave more than :data:`gfsim.pursuit.restart.NEARLY`, that may be noise.  Then ``noisy`` is given the
+    best of them, once, and what it returns is the result; None lets the search go on.  It is asked as soon as the best
+    has :data:`SEVERAL` neurons, and else after the last penalty: a growth that never got going may have missed the way
+    that another penalty finds.
     """
     if not grid:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
@@ -237,8 +246,10 @@ def grow_over_l2(
     if validation is None:
         best = begin(0, grid[0], config.candidates).go()
         return _thinned(best, problem.with_l2(best.l2), validation, config)
-    search = _Search(begin, config, problem, validation, relax)
+    search = _Search(begin, config, problem, validation, relax, noisy)
     search.go(grid)
+    if search.instead is not None:
+        return search.instead
     best = _strongest_good(search.found(), validation, config.caution)
     return _thinned(best, problem.with_l2(best.l2), validation, config)
 
@@ -253,18 +264,22 @@ class _Search:
         problem: Problem,
         validation: Problem,
         relax: bool,
+        noisy: Callable[[Growth], Growth | None] | None = None,
     ) -> None:
-        self.begin, self.config = begin, config
+        self.begin, self.config, self.noisy = begin, config, noisy
         self.problem, self.validation, self.relax = problem, validation, relax
         # classes that can be told apart have no smallest loss to arrive at
         self.restart = config.restart if problem.risk.name == "square" else None
         self.grown: list[Growth] = []
         self.aside: list[Grower] = []
+        self.instead: Growth | None = None
         self.left, self.again = 1.0, False
 
     def go(self, grid: tuple[float, ...]) -> None:
         for k, l2 in enumerate(grid):
             if self._arrives(self.begin(k, l2, self.config.candidates)):
+                return
+            if self._meets_noise(last=k == len(grid) - 1):
                 return
         if self.restart is None or not self.aside:
             return
@@ -280,6 +295,17 @@ class _Search:
             self.aside.remove(grower)
             if self._arrives(grower, to_the_end=True):
                 return
+
+    def _meets_noise(self, *, last: bool) -> bool:
+        """Whether what is left is taken for noise, and there is another growth in place of those of the search."""
+        if self.noisy is None or self.left <= NEARLY or not self.grown:
+            return False
+        best = min(self.grown, key=lambda growth: growth.validation)
+        if best.net.n_neurons < SEVERAL and not last:
+            return False
+        noisy, self.noisy = self.noisy, None
+        self.instead = noisy(best)
+        return self.instead is not None
 
     def found(self) -> list[Growth]:
         """What all growths have come to, those included that were set aside."""
