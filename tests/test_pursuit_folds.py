@@ -99,13 +99,13 @@ def test_a_penalty_that_falls_behind_is_given_up() -> None:
     assert len(folds.curve(0.1, best).first) - 1 == additions
 
 
-def test_a_penalty_that_is_far_behind_is_given_up_at_once() -> None:
+def test_a_penalty_that_is_far_behind_is_given_up_before_it_is_as_large() -> None:
     X, e = np.random.default_rng(0).normal(size=(400, 4)), np.random.default_rng(1).normal(size=400)
     folds = folds_of(X, np.abs(X).sum(axis=1) + 0.1 * e)
     best = folds.curve(1e-3)
     mark = min(range(len(best.first)), key=lambda t: folds.weights @ best.at(t))
     assert mark > A_FEW
-    assert len(folds.curve(0.3, best).first) - 1 == A_FEW  # which halves what the first neurons explain
+    assert A_FEW <= len(folds.curve(0.1, best).first) - 1 < mark
 
 
 def test_a_network_that_is_clearly_better_on_the_first_fold_wins() -> None:

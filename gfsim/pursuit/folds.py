@@ -53,7 +53,7 @@ HOPELESS = 2.0
 A_FEW = 3
 """Additions before any penalty is given up: all penalties find the first neurons."""
 
-CLEARLY = 3.0
+CLEARLY = 2.0
 """Times ``caution`` standard errors of the difference that are more than the luck by which one of several networks was
 chosen on the first fold."""
 

@@ -58,6 +58,9 @@ L2_GRID_CLASSES = (1e-3, 1e-2, 3e-2, 1e-5)
 SEVERAL = 4
 """A network of so many neurons has got going; what it does not explain is more likely noise than a way it missed."""
 
+STALLED = 2
+"""Additions without a better validation loss that growths towards a target without noise seldom make."""
+
 IDLE = 1e-2
 """Neurons do nothing on noisy data if without them the training loss, penalty included, is larger by less than this
 part."""
@@ -230,10 +233,10 @@ def grow_over_l2(
     Growths that leave little and do not go on are set aside for others (:mod:`gfsim.pursuit.restart`).
     Without validation data only the first penalty is used.
 
-    Where growths leave more than :data:`gfsim.pursuit.restart.NEARLY`, that may be noise.  Then ``noisy`` is given the
-    best of them, once, and what it returns is the result; None lets the search go on.  It is asked as soon as the best
-    has :data:`SEVERAL` neurons, and else after the last penalty: a growth that never got going may have missed the way
-    that another penalty finds.
+    Where all growths leave more than :data:`gfsim.pursuit.restart.NEARLY`, that may be noise.  Then ``noisy`` is given
+    the best of them, and what it returns is the result; None lets the search go on.  As soon as the best has
+    :data:`SEVERAL` neurons, other penalties are only to show whether one finds what it missed: their growths are set
+    aside after :data:`STALLED` additions that do not validate better.
     """
     if not grid:
         raise InvalidInput("the grid of penalties is empty; give at least one number >= 0")
@@ -273,39 +276,37 @@ class _Search:
         self.grown: list[Growth] = []
         self.aside: list[Grower] = []
         self.instead: Growth | None = None
-        self.left, self.again = 1.0, False
+        self.left, self.again, self.doubtful = 1.0, False, False
 
     def go(self, grid: tuple[float, ...]) -> None:
         for k, l2 in enumerate(grid):
             if self._arrives(self.begin(k, l2, self.config.candidates)):
                 return
-            if self._meets_noise(last=k == len(grid) - 1):
+            self.doubtful = self.noisy is not None and self.left > NEARLY and self._best().net.n_neurons >= SEVERAL
+        if self.noisy is not None and self.left > NEARLY:
+            self.instead = self.noisy(self._best())
+            if self.instead is not None:
                 return
-        if self.restart is None or not self.aside:
+        if not self.aside:
             return
+        self.doubtful = False
         of_grid = sorted(self.aside, key=lambda grower: grower.left)
-        searches = self.restart.searches(self.config.candidates)
-        again = [(grower.problem.l2, candidates) for grower in of_grid for candidates in searches]
-        self.again = True
-        for k, (l2, candidates) in enumerate(again[: self.restart.most]):
-            if self._arrives(self.begin(len(grid) + k, l2, candidates)):
-                return
+        if self.restart is not None and self.left < self.restart.below:
+            searches = self.restart.searches(self.config.candidates)
+            again = [(grower.problem.l2, candidates) for grower in of_grid for candidates in searches]
+            self.again = True
+            for k, (l2, candidates) in enumerate(again[: self.restart.most]):
+                if self._arrives(self.begin(len(grid) + k, l2, candidates)):
+                    return
         ahead = min(self.aside, key=lambda grower: grower.left)
         for grower in of_grid if ahead in of_grid else [ahead, *of_grid]:
             self.aside.remove(grower)
             if self._arrives(grower, to_the_end=True):
                 return
 
-    def _meets_noise(self, *, last: bool) -> bool:
-        """Whether what is left is taken for noise, and there is another growth in place of those of the search."""
-        if self.noisy is None or self.left <= NEARLY or not self.grown:
-            return False
-        best = min(self.grown, key=lambda growth: growth.validation)
-        if best.net.n_neurons < SEVERAL and not last:
-            return False
-        noisy, self.noisy = self.noisy, None
-        self.instead = noisy(best)
-        return self.instead is not None
+    def _best(self) -> Growth:
+        """The one so far that validates best."""
+        return min(self.found(), key=lambda growth: growth.validation)
 
     def found(self) -> list[Growth]:
         """What all growths have come to, those included that were set aside."""
@@ -313,6 +314,8 @@ class _Search:
 
     def _strays(self, left: float, waited: int) -> bool:
         """Whether a growth that leaves so much of the validation data is set aside."""
+        if self.doubtful:
+            return waited >= STALLED
         return self.restart is not None and self.restart.strays(min(left, self.left), waited, self.again)
 
     def _arrives(self, grower: Grower, to_the_end: bool = False) -> bool:
