@@ -26,7 +26,7 @@ from gfsim.pursuit.growth import Callback, Grower, Growth, GrowthConfig, grow
 from gfsim.pursuit.network import Network
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.selection import LargestDecrease, Trials
-from gfsim.pursuit.stopping import BY_USER, Ending, NoiseOnly, Patience, State
+from gfsim.pursuit.stopping import BY_USER, Crowded, Ending, NoiseOnly, Patience, Rule, State
 
 LARGEST_TABLE = 1e5
 """Samples x inputs x outputs up to which folds are held out in turn: growing on all parts of a larger table takes too
@@ -46,6 +46,9 @@ LENIENCE = 0.5
 
 TRIFLE = 1e-3
 """Part of a constant's loss that no addition is made for."""
+
+CROWDED = 1.0
+"""Parameters for every noisy number at which its growths end; a step costs the square of the number of parameters."""
 
 HOPELESS = 2.0
 """Times ``caution`` standard errors of the difference by which a penalty that is given up falls behind the best one."""
@@ -128,10 +131,12 @@ class Folds:
     def __init__(
         self, problem: Problem, parts: np.ndarray, config: GrowthConfig, *, seed: int, callback: Callback | None = None
     ) -> None:
-        self.problem, self.config, self.seed, self.callback = problem, swift(config), seed, callback
+        self.problem, self.seed, self.callback = problem, seed, callback
+        numbers = problem.risk.name == "square"
+        self.config = swift(config, CROWDED if numbers else np.inf)
         patience = min((rule.additions for rule in config.rules if isinstance(rule, Patience)), default=0)
         # numbers rest on plateaus that later additions leave; the loss of classes that are told apart only rises
-        self.patience = patience if problem.risk.name == "square" else -(-patience // 2)
+        self.patience = patience if numbers else -(-patience // 2)
         constant = problem.risk.constant(problem.Y, problem.weights)
         self.trifle = TRIFLE * float(
             problem.weights @ problem.risk.value(np.broadcast_to(constant, problem.Y.shape), problem.Y)
@@ -260,19 +265,23 @@ class Folds:
         return Choice(curves[c], additions, pooled, curves[-1].ended)
 
 
-def swift(config: GrowthConfig) -> GrowthConfig:
+def swift(config: GrowthConfig, crowded: float = np.inf) -> GrowthConfig:
     """``config`` for many growths on noisy data, of which the last digits of a fit and trials say no more than noise.
 
     The largest predicted decrease enters untried, fits end early, and pooled losses are there in place of patience, the
-    way back and the test against noise.
+    way back and the test against noise.  No more than ``crowded`` parameters for every residual.
     """
+
+    def still(rule: Rule) -> Rule:
+        return Crowded(min(rule.ratio, crowded)) if isinstance(rule, Crowded) else rule
+
     return replace(
         config,
         selection=LargestDecrease() if isinstance(config.selection, Trials) else config.selection,
         fitter=Automatic(second_order=LevenbergMarquardt(rtol=1e-3, flat=2))
         if config.fitter == "auto"
         else config.fitter,
-        rules=tuple(rule for rule in config.rules if not isinstance(rule, (Patience, NoiseOnly))),
+        rules=tuple(still(rule) for rule in config.rules if not isinstance(rule, (Patience, NoiseOnly))),
         retreat=None,
         restart=None,
         thin=None,
