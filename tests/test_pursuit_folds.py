@@ -11,7 +11,8 @@ from benchmarks.pursuit.tasks import all_tasks
 from gfsim.pursuit import estimator
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
 from gfsim.pursuit.folds import A_FEW, L2_LADDER, Choice, Enough, Folds
-from gfsim.pursuit.growth import SEVERAL, GrowthConfig, grow
+from gfsim.pursuit.growth import GrowthConfig, grow
+from gfsim.pursuit.penalties import SEVERAL
 from gfsim.pursuit.preparation import fold_parts, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk

@@ -15,8 +15,9 @@ from gfsim.ncf.path import chains
 from gfsim.pursuit import problem as problem_module
 from gfsim.pursuit.candidates import Paths, RandomDirections, SingleNeurons
 from gfsim.pursuit.fit import LBFGS, Automatic, Fit, Flow, LevenbergMarquardt, make_fitter
-from gfsim.pursuit.growth import L2_GRID, Growth, GrowthConfig, _thinned, grow, grow_over_l2
+from gfsim.pursuit.growth import Growth, GrowthConfig, grow
 from gfsim.pursuit.network import Network
+from gfsim.pursuit.penalties import L2_GRID, _thinned, grow_over_l2
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
 from gfsim.pursuit.selection import Entered, FixedNorm, LargestDecrease, LargestNCF, LineSearch, Trials

@@ -13,7 +13,8 @@ from benchmarks.pursuit.tasks import all_tasks
 from gfsim import NeuronPursuitRegressor
 from gfsim.errors import InvalidInput
 from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, SingleNeurons
-from gfsim.pursuit.growth import L2_GRID, Grower, Growth, GrowthConfig, _Search, grow_over_l2
+from gfsim.pursuit.growth import Grower, Growth, GrowthConfig
+from gfsim.pursuit.penalties import L2_GRID, _Search, grow_over_l2
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.restart import Restart
 from gfsim.pursuit.risk import make_risk

@@ -16,8 +16,9 @@ from benchmarks.pursuit.method import Clock, Fitted, held_out
 from benchmarks.pursuit.tasks import Draw, Task
 from gfsim.models.activation import HomogeneousActivation
 from gfsim.pursuit.fit import LevenbergMarquardt
-from gfsim.pursuit.growth import EXPLAINED, L2_GRID, L2_GRID_CLASSES
+from gfsim.pursuit.growth import EXPLAINED
 from gfsim.pursuit.network import Network
+from gfsim.pursuit.penalties import L2_GRID, L2_GRID_CLASSES
 from gfsim.pursuit.preparation import Scaling
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk

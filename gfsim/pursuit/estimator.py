@@ -26,8 +26,9 @@ from gfsim.pursuit.candidates import Candidates, Paths, RandomDirections, Single
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.fit import Fitter, make_fitter
 from gfsim.pursuit.folds import L2_LADDER, L2_LADDER_CLASSES, LARGEST_TABLE, MOST_FOLDS, Folds
-from gfsim.pursuit.growth import L2_GRID, L2_GRID_CLASSES, MOST_CANCELLATION, Growth, GrowthConfig, grow_over_l2
+from gfsim.pursuit.growth import MOST_CANCELLATION, Growth, GrowthConfig
 from gfsim.pursuit.network import Network
+from gfsim.pursuit.penalties import L2_GRID, L2_GRID_CLASSES, grow_over_l2
 from gfsim.pursuit.preparation import CHUNK_ENTRIES, Scaling, Split, counts, fold_parts, merged, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk

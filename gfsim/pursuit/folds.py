@@ -8,7 +8,7 @@ network then grows on all samples, with that penalty and so far.
 
 That is for noisy samples.  Classes are, or look so; of numbers a search for the target itself comes first, as what
 these growths, many and short, leave of a target without noise, that search would find
-(:func:`gfsim.pursuit.growth.grow_over_l2`).
+(:func:`gfsim.pursuit.penalties.grow_over_l2`).
 """
 
 from __future__ import annotations
