@@ -190,7 +190,7 @@ class Foreseen:
     gap, error : float
         As of :class:`Standing`.
     share : float
-        Our parameters over those of the smallest network that was taken for the best.
+        Our parameters over those of the networks that were taken for the best, by their median.
     """
 
     gap: float
@@ -245,7 +245,7 @@ def _foreseen(ours: Entry, errors: dict[int, float], met: Sequence[tuple[Entry, 
             entry, theirs = max(others, key=lambda one: np.mean([errors[j] - e for j, e in one[1].items() if j != k]))
             taken[k] = entry, theirs[k]
     gap, error = _gap(np.array([errors[k] for k in taken]), np.array([e for _, e in taken.values()]))
-    return Foreseen(gap, error, ours.parameters / min(entry.parameters for entry, _ in taken.values()))
+    return Foreseen(gap, error, ours.parameters / float(np.median([entry.parameters for entry, _ in taken.values()])))
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
