@@ -12,7 +12,7 @@ from gfsim.pursuit import estimator
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
 from gfsim.pursuit.folds import A_FEW, L2_LADDER, Choice, Enough, Folds
 from gfsim.pursuit.growth import GrowthConfig, grow
-from gfsim.pursuit.penalties import SEVERAL
+from gfsim.pursuit.penalties import L2_GRID, SEVERAL
 from gfsim.pursuit.preparation import fold_parts, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
@@ -204,6 +204,23 @@ def test_an_end_by_the_user_keeps_the_best_so_far() -> None:
         model = NeuronPursuitClassifier(callback=fails, random_state=0).fit(X, y)
     assert model.stop_ == "callback"
     assert "no more" in model.message_
+
+
+def test_an_end_before_the_folds_can_tell_keeps_what_the_search_found() -> None:
+    X, y = noisy(400, noise=0.6)
+    seen: list[float] = []
+
+    def until_the_folds(row: dict[str, float], _: object) -> bool:
+        seen.append(row["l2"])
+        return row["l2"] != L2_LADDER[len(L2_LADDER) // 2]  # which is no penalty of the search
+
+    model = NeuronPursuitRegressor(callback=until_the_folds, random_state=0).fit(X, y)
+    assert model.stop_ == "callback"
+    assert len(seen) > len(L2_GRID)
+    assert model.score(X, y) > 0.5  # the folds have come to a constant only
+    whole = NeuronPursuitRegressor(random_state=0).fit(X, y)
+    assert "held out in turn" in whole.message_
+    assert whole.score(X, y) > model.score(X, y)
 
 
 def test_ctrl_c_keeps_the_best_so_far() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -209,8 +209,9 @@ class _NeuronPursuit(BaseEstimator):
         ladder = L2_LADDER if whole.risk.name == "square" else L2_LADDER_CLASSES
         grid = ladder if self.l2 == "auto" else self._grid(whole.risk.name)
         choice = folds.choose(grid, grid[len(grid) // 2], verbose=self.progress)
-        if rival is not None and choice.ended is None and folds.loses(choice, rival.net):
-            return None
+        if rival is not None and folds.loses(choice, rival.net):
+            # where the user wants an end there is nothing to go on to
+            return None if choice.ended is None else replace(rival, ending=choice.ended[0], message=choice.ended[1])
         return folds.grown(choice, verbose=self.progress)
 
     def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
