@@ -145,7 +145,7 @@ class _NeuronPursuit(BaseEstimator):
                 held = full.rows(slice(len(split.train), None)) if parted else None
                 chosen = (growths[0].grown_l2,) if growths else grid
                 in_turn: Callable[[Growth | None], Growth | None] | None = None
-                if parted and not growths and warm is None and self._holds_out_in_turn(data, risk):
+                if parted and not growths and warm is None and self._holds_out_in_turn(data, risk, config):
                     whole, copies = _problem(data, scaling, risk), counts(data.weights)
                     in_turn = partial(self._grown_over_folds, whole, copies, split, config, rng, groups)
                 # numbers may have no noise, which one growth tells; classes have it, or look so
@@ -209,20 +209,23 @@ class _NeuronPursuit(BaseEstimator):
         ladder = L2_LADDER if whole.risk.name == "square" else L2_LADDER_CLASSES
         grid = ladder if self.l2 == "auto" else self._grid(whole.risk.name)
         choice = folds.choose(grid, grid[len(grid) // 2], verbose=self.progress)
-        if rival is not None and folds.loses(choice, rival.net):
-            # where the user wants an end there is nothing to go on to
-            return None if choice.ended is None else replace(rival, ending=choice.ended[0], message=choice.ended[1])
+        if rival is not None and choice.ended is not None and folds.loses(choice, rival.net, 0.0):
+            return replace(rival, ending=choice.ended[0], message=choice.ended[1])
+        if rival is not None and choice.ended is None and folds.loses(choice, rival.net):
+            return None
         return folds.grown(choice, verbose=self.progress)
 
-    def _holds_out_in_turn(self, data: _Data, risk: str) -> bool:
+    def _holds_out_in_turn(self, data: _Data, risk: str, config: GrowthConfig) -> bool:
         """A small table, and a network that is fitted to all of it at last.
 
         Numbers only with one hidden layer: where paths of several lengths compete, the trials that many growths have no
-        time for are worth more than the folds.
+        time for are worth more than the folds.  And only if no row comes twice: its noise would be in the samples that
+        train and in those that are held out, and whatever follows it would look right.
         """
-        entries = int(counts(data.weights).sum()) * data.X.shape[1] * data.Y.shape[1]
-        shallow = risk != "square" or self.hidden_layers == 1
-        return shallow and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
+        copies = counts(data.weights)
+        entries = int(copies.sum()) * data.X.shape[1] * data.Y.shape[1]
+        fit = risk != "square" or (config.hidden_layers == 1 and int(copies.max()) == 1)
+        return fit and self.refit and entries <= LARGEST_TABLE and self._folds() > 1
 
     def _folds(self) -> int:
         return min(round(1.0 / self._fraction()), MOST_FOLDS)

@@ -271,7 +271,7 @@ _NAMED: dict[str, type[Automatic] | type[LevenbergMarquardt] | type[LBFGS] | typ
 def make_fitter(fitter: str | Fitter) -> Fitter:
     """A fitter by name (``auto``, ``lm``, ``lbfgs``, ``flow``); an object is returned as it is."""
     if not isinstance(fitter, str):
-        if not callable(getattr(fitter, "run", None)):
+        if isinstance(fitter, type) or not callable(getattr(fitter, "run", None)):
             raise InvalidInput(f"fitter = {fitter!r}; give one of {sorted(_NAMED)}, or an object with a method 'run'")
         return fitter
     if fitter not in _NAMED:

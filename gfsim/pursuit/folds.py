@@ -51,14 +51,11 @@ CROWDED = 1.0
 """Parameters for every noisy number at which its growths end; a step costs the square of the number of parameters."""
 
 HOPELESS = 2.0
-"""Times ``caution`` standard errors of the difference by which a penalty that is given up falls behind the best one."""
+"""Times ``caution`` standard errors of the difference by which a penalty has fallen behind the best if it is given up
+with fewer neurons than that has; with as many, one standard error will do."""
 
 A_FEW = 3
 """Additions before any penalty is given up: all penalties find the first neurons."""
-
-CLEARLY = 2.0
-"""Times ``caution`` standard errors of the difference that are more than the luck by which one of several networks was
-chosen on the first fold."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,9 @@ class Folds:
         self.problem, self.seed, self.callback = problem, seed, callback
         numbers = problem.risk.name == "square"
         self.config = swift(config, CROWDED if numbers else np.inf)
-        patience = min((rule.additions for rule in config.rules if isinstance(rule, Patience)), default=0)
+        patience = min(
+            (rule.additions for rule in config.rules if isinstance(rule, Patience)), default=Patience().additions
+        )
         # numbers rest on plateaus that later additions leave; the loss of classes that are told apart only rises
         self.patience = patience if numbers else -(-patience // 2)
         constant = problem.risk.constant(problem.Y, problem.weights)
@@ -195,7 +194,7 @@ class Folds:
         losses = [[held.sample_losses(grower.net)] for grower, held in zip(growers, self.held, strict=True)]
         live = [True] * len(growers)
         waited, best, ended = 0, np.concatenate([fold[0] for fold in losses]), None
-        while ended is None and any(live) and not (self.patience and waited >= self.patience):
+        while ended is None and any(live) and waited < self.patience:
             try:
                 for k, grower in enumerate(growers):
                     stop = grower.turn() if live[k] else None
@@ -235,12 +234,12 @@ class Folds:
         history = [row | {"validation": value} for row, value in zip(found.history, choice.pooled[1:], strict=False)]
         return replace(found, history=history, validation=choice.pooled[additions])
 
-    def loses(self, choice: Choice, net: Network) -> bool:
-        """Whether ``net``, chosen on the samples of the first fold and grown on all others, does :data:`CLEARLY` better
-        there than the network that grew on the same samples as chosen by all folds."""
+    def loses(self, choice: Choice, net: Network, part: float = 1.0) -> bool:
+        """Whether ``net``, chosen on the samples of the first fold and grown on all others, does better there, by
+        ``part`` of ``caution`` standard errors, than the network that grew on the same samples as chosen by all folds."""
         held = self.held[0]
         difference = choice.curve.losses[0][choice.additions] - held.sample_losses(net)
-        return float(held.weights @ difference) > CLEARLY * self.config.caution * held.standard_error(difference)
+        return float(held.weights @ difference) > part * self.config.caution * held.standard_error(difference)
 
     def _matters(self, difference: np.ndarray, part: float = 1.0) -> bool:
         """Whether the mean of ``difference``, one a sample, is above zero by more than ``part`` of ``caution`` standard
@@ -273,15 +272,18 @@ def swift(config: GrowthConfig, crowded: float = np.inf) -> GrowthConfig:
     """
 
     def still(rule: Rule) -> Rule:
-        return Crowded(min(rule.ratio, crowded)) if isinstance(rule, Crowded) else rule
+        return replace(rule, ratio=min(rule.ratio, crowded)) if isinstance(rule, Crowded) else rule
 
+    rules = tuple(still(rule) for rule in config.rules if not isinstance(rule, (Patience, NoiseOnly)))
+    if not any(isinstance(rule, Crowded) for rule in rules):  # something must end the growths
+        rules = (*rules, still(Crowded()))
     return replace(
         config,
         selection=LargestDecrease() if isinstance(config.selection, Trials) else config.selection,
         fitter=Automatic(second_order=LevenbergMarquardt(rtol=1e-3, flat=2))
         if config.fitter == "auto"
         else config.fitter,
-        rules=tuple(still(rule) for rule in config.rules if not isinstance(rule, (Patience, NoiseOnly))),
+        rules=rules,
         retreat=None,
         restart=None,
         thin=None,

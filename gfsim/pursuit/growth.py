@@ -107,9 +107,13 @@ class GrowthConfig:
         if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
             raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
         for name, verb in (("candidates", "propose"), ("entry", "enter"), ("selection", "choose")):
-            part = getattr(self, name)
-            if not callable(getattr(part, verb, None)):
-                raise InvalidInput(f"{name} = {part!r}; it must be an object with a method '{verb}'")
+            _able(name, getattr(self, name), verb)
+        optional = {"prune": "apply", "rescue": "apply", "thin": "apply", "retreat": "search", "restart": "strays"}
+        for name, verb in optional.items():
+            if getattr(self, name) is not None:
+                _able(name, getattr(self, name), verb)
+        if not isinstance(self.rules, (tuple, list)) or not all(callable(rule) for rule in self.rules):
+            raise InvalidInput(f"rules = {self.rules!r}; it must be a tuple of rules (gfsim.pursuit.stopping)")
         make_fitter(self.fitter)
         self.resolved_activation()
 
@@ -120,6 +124,12 @@ class GrowthConfig:
                 f"Neuron Pursuit follows NCFs, which need an activation max(z, alpha z)^p; {activation.name} is not one"
             )
         return activation
+
+
+def _able(name: str, part: object, verb: str) -> None:
+    """Refuse what is no object with this method: a class, a number, a name."""
+    if isinstance(part, type) or not callable(getattr(part, verb, None)):
+        raise InvalidInput(f"{name} = {part!r}; it must be an object with a method '{verb}'")
 
 
 @dataclass(frozen=True)
@@ -405,7 +415,8 @@ class Grower:
             message = f"the callback raised {type(exc).__name__}: {exc}; the best network so far is returned"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return "callback", message
-        return ("callback", "the callback returned False") if answer is False else None
+        no = isinstance(answer, (bool, np.bool_)) and not answer
+        return ("callback", "the callback returned False") if no else None
 
     def _judge(self, net: Network) -> float:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.

@@ -61,7 +61,7 @@ def grow_over_l2(
     Growths that leave little and do not go on are set aside for others (:mod:`gfsim.pursuit.restart`).
     Without validation data only the first penalty is used.
 
-    Where all growths leave more than :data:`gfsim.pursuit.restart.NEARLY`, that may be noise.  Then ``noisy`` is given
+    Where all growths leave more than ``Restart.below``, that may be noise.  Then ``noisy`` is given
     the best of them, and what it returns is the result; None lets the search go on.  As soon as the best has
     :data:`SEVERAL` neurons, other penalties are only to show whether one finds what it missed: their growths are set
     aside after :data:`STALLED` additions that do not validate better.
@@ -101,6 +101,7 @@ class _Search:
         self.problem, self.validation, self.relax = problem, validation, relax
         # classes that can be told apart have no smallest loss to arrive at
         self.restart = config.restart if problem.risk.name == "square" else None
+        self.nearly = NEARLY if config.restart is None else config.restart.below
         self.grown: list[Growth] = []
         self.aside: list[Grower] = []
         self.instead: Growth | None = None
@@ -110,8 +111,8 @@ class _Search:
         for k, l2 in enumerate(grid):
             if self._arrives(self.begin(k, l2, self.config.candidates)):
                 return
-            self.doubtful = self.noisy is not None and self.left > NEARLY and self._best().net.n_neurons >= SEVERAL
-        if self.noisy is not None and self.left > NEARLY:
+            self.doubtful = self.noisy is not None and self.left > self.nearly and self._best().net.n_neurons >= SEVERAL
+        if self.noisy is not None and self.left > self.nearly:
             self.instead = self.noisy(self._best())
             if self.instead is not None:
                 return
@@ -119,7 +120,7 @@ class _Search:
             return
         self.doubtful = False
         of_grid = sorted(self.aside, key=lambda grower: grower.left)
-        if self.restart is not None and self.left < self.restart.below:
+        if self.restart is not None and self.left < self.nearly:
             searches = self.restart.searches(self.config.candidates)
             again = [(grower.problem.l2, candidates) for grower in of_grid for candidates in searches]
             self.again = True
