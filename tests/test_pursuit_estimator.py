@@ -19,6 +19,7 @@ from gfsim.errors import InvalidInput, UnknownName
 from gfsim.pursuit.algorithm import pursue
 from gfsim.pursuit.config import PursuitConfig
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
+from gfsim.pursuit.fit import LevenbergMarquardt
 from gfsim.pursuit.minimise import Descent
 
 QUICK = Descent(step=0.01, max_steps=3000)
@@ -343,6 +344,7 @@ def test_paper_mode_with_validation_bias_and_classes(data: tuple[np.ndarray, np.
         ("candidates", 3),
         ("selection", None),
         ("fitter", None),
+        ("fitter", LevenbergMarquardt),
         ("settings", 1.5),
         ("settings", [("caution", 1.0)]),
     ],
@@ -352,6 +354,14 @@ def test_a_value_of_another_kind_is_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidInput, match=f"{name} = "):
         NeuronPursuitRegressor(**{name: value}).fit(*data)
+
+
+@pytest.mark.parametrize("settings", [{"prune": 3}, {"retreat": True}, {"rules": None}, {"rules": (3,)}])
+def test_a_part_that_is_none_is_refused_by_name(
+    data: tuple[np.ndarray, np.ndarray], settings: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidInput, match=f"{next(iter(settings))} = "):
+        NeuronPursuitRegressor(settings=settings).fit(*data)
 
 
 def test_paper_mode_refuses_what_it_does_not_know(data: tuple[np.ndarray, np.ndarray]) -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from benchmarks.pursuit.tasks import all_tasks
 from gfsim.pursuit import estimator
 from gfsim.pursuit.estimator import NeuronPursuitClassifier, NeuronPursuitRegressor
-from gfsim.pursuit.folds import A_FEW, L2_LADDER, Choice, Enough, Folds
+from gfsim.pursuit.folds import A_FEW, CROWDED, L2_LADDER, Choice, Enough, Folds
 from gfsim.pursuit.growth import GrowthConfig, grow
 from gfsim.pursuit.penalties import L2_GRID, SEVERAL
 from gfsim.pursuit.preparation import fold_parts, split_rows
 from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.risk import make_risk
+from gfsim.pursuit.stopping import Solved
 
 
 @given(
@@ -128,8 +129,33 @@ def test_noisy_numbers_are_held_out_in_turn() -> None:
     X_test, _ = noisy(4000, 1)
     truth = np.maximum(X_test[:, 0] + X_test[:, 1], 0) - np.abs(X_test[:, 2])
     assert np.mean((model.predict(X_test) - truth) ** 2) < 0.12  # of 1.1, with noise of 1
-    deep = NeuronPursuitRegressor(hidden_layers=2, random_state=0).fit(X, y)
-    assert "held out in turn" not in deep.message_
+    for deep in ({"hidden_layers": 2}, {"settings": {"hidden_layers": 2}}):
+        assert "held out in turn" not in NeuronPursuitRegressor(**deep, random_state=0).fit(X, y).message_
+
+
+def test_rows_that_come_twice_are_not_held_out_in_turn() -> None:
+    """Their noise would be in what trains and in what is held out, and whatever follows it would look right."""
+    X, y = noisy(200, noise=0.5)
+    twice = NeuronPursuitRegressor(random_state=0).fit(np.vstack([X, X]), np.concatenate([y, y]))
+    assert "held out in turn" not in twice.message_
+    assert twice.n_neurons_ < 10
+
+
+def test_the_search_goes_on_where_the_folds_do_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = noisy(400)
+    monkeypatch.setattr(Folds, "loses", lambda *_: True)
+    model = NeuronPursuitRegressor(random_state=0).fit(X, y)
+    assert "held out in turn" not in model.message_
+    assert model.l2_ in L2_GRID
+
+
+def test_growths_end_without_a_rule_for_it() -> None:
+    X, y = noisy(120)
+    problem = Problem(np.column_stack([X, np.ones(120)]), y[:, None], np.full(120, 1 / 120), make_risk("square"))
+    parts = fold_parts(np.ones(120, dtype=int), split_rows(np.ones(120, dtype=int), 0.25, np.random.default_rng(0)), 4,
+                       np.random.default_rng(1))  # fmt: skip
+    curve = Folds(problem, parts, GrowthConfig(rules=(Solved(),)), seed=7).curve(0.0)
+    assert curve.first[-1].n_params <= CROWDED * 90 + 6
 
 
 def test_a_target_without_noise_is_searched_for_to_the_end() -> None:

@@ -235,8 +235,8 @@ class Folds:
         return replace(found, history=history, validation=choice.pooled[additions])
 
     def loses(self, choice: Choice, net: Network, part: float = 1.0) -> bool:
-        """Whether ``net``, chosen on the samples of the first fold and grown on all others, does better there, by
-        ``part`` of ``caution`` standard errors, than the network that grew on the same samples as chosen by all folds."""
+        """Whether ``net``, chosen on the samples of the first fold and grown on all others, does better there than the
+        network that grew on the same samples as chosen by all folds: by ``part`` of ``caution`` standard errors."""
         held = self.held[0]
         difference = choice.curve.losses[0][choice.additions] - held.sample_losses(net)
         return float(held.weights @ difference) > part * self.config.caution * held.standard_error(difference)
