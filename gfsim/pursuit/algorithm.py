@@ -47,6 +47,7 @@ from gfsim.pursuit.record import (
     fingerprint,
     total_neurons,
 )
+from gfsim.pursuit.stopping import declined
 
 
 @dataclass(frozen=True)
@@ -412,7 +413,7 @@ class _Pursuit:
             self._say(step)
         if self.callback is not None:
             weights = step.weights_after if isinstance(step, Minimisation) else self.w
-            if self.callback(step, self.model, weights.copy()) is False:
+            if declined(self.callback(step, self.model, weights.copy())):
                 self.said_stop = True
 
     def _say(self, step: Step) -> None:

@@ -148,7 +148,7 @@ class _NeuronPursuit(BaseEstimator):
                 if parted and not growths and warm is None and self._holds_out_in_turn(data, risk, config):
                     whole, copies = _problem(data, scaling, risk), counts(data.weights)
                     in_turn = partial(self._grown_over_folds, whole, copies, split, config, rng, groups)
-                # numbers may have no noise, which one growth tells; classes have it, or look so
+                # numbers may have no noise, which a search tells; classes have it, or look so
                 at_once = in_turn(None) if in_turn is not None and risk != "square" else None
                 growth = at_once or self._grown(train, held, config, chosen, relax, rng, warm, in_turn)
                 if growths and growth.ending in BY_USER:

@@ -6,9 +6,8 @@ their losses on the samples that each has not seen are pooled: every sample take
 difference is smaller by the root of the number of folds.  What is chosen is a penalty and a number of additions; the
 network then grows on all samples, with that penalty and so far.
 
-That is for noisy samples.  Classes are, or look so; of numbers a search for the target itself comes first, as what
-these growths, many and short, leave of a target without noise, that search would find
-(:func:`gfsim.pursuit.penalties.grow_over_l2`).
+That is for noisy samples.  Classes are, or look so.  Numbers may follow a target without noise, which short growths
+miss: a search for it comes first (:func:`gfsim.pursuit.penalties.grow_over_l2`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from gfsim.pursuit.problem import Problem
 from gfsim.pursuit.restart import Restart
 from gfsim.pursuit.retreat import Retreat
 from gfsim.pursuit.selection import Entered, Entry, LineSearch, Selection, Trials
-from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, default_rules
+from gfsim.pursuit.stopping import Ending, NoiseOnly, Rule, State, declined, default_rules
 from gfsim.pursuit.tidy import Prune, Splitting, Thin
 
 Callback = Callable[[dict[str, Any], Network], object]
@@ -107,11 +107,11 @@ class GrowthConfig:
         if not (isinstance(self.loss_rtol, (int, float, np.floating)) and 0 <= self.loss_rtol < 1):
             raise InvalidInput(f"loss_rtol = {self.loss_rtol!r}; it must be a number in [0, 1)")
         for name, verb in (("candidates", "propose"), ("entry", "enter"), ("selection", "choose")):
-            _able(name, getattr(self, name), verb)
+            _able(name, getattr(self, name), verb, "")
         optional = {"prune": "apply", "rescue": "apply", "thin": "apply", "retreat": "search", "restart": "strays"}
         for name, verb in optional.items():
             if getattr(self, name) is not None:
-                _able(name, getattr(self, name), verb)
+                _able(name, getattr(self, name), verb, ", or None")
         if not isinstance(self.rules, (tuple, list)) or not all(callable(rule) for rule in self.rules):
             raise InvalidInput(f"rules = {self.rules!r}; it must be a tuple of rules (gfsim.pursuit.stopping)")
         make_fitter(self.fitter)
@@ -126,10 +126,11 @@ class GrowthConfig:
         return activation
 
 
-def _able(name: str, part: object, verb: str) -> None:
+def _able(name: str, part: object, verb: str, also: str) -> None:
     """Refuse what is no object with this method: a class, a number, a name."""
     if isinstance(part, type) or not callable(getattr(part, verb, None)):
-        raise InvalidInput(f"{name} = {part!r}; it must be an object with a method '{verb}'")
+        default = type(getattr(GrowthConfig(), name)).__name__
+        raise InvalidInput(f"{name} = {part!r}; it must be an object with a method '{verb}', as {default}() is{also}")
 
 
 @dataclass(frozen=True)
@@ -415,8 +416,7 @@ class Grower:
             message = f"the callback raised {type(exc).__name__}: {exc}; the best network so far is returned"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return "callback", message
-        no = isinstance(answer, (bool, np.bool_)) and not answer
-        return ("callback", "the callback returned False") if no else None
+        return ("callback", "the callback returned False") if declined(answer) else None
 
     def _judge(self, net: Network) -> float:
         """The validation loss of ``net``, which becomes the best network if it is better beyond chance.

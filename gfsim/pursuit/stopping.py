@@ -17,6 +17,11 @@ BY_USER: tuple[Ending, ...] = ("callback", "interrupted")
 """Endings that the user wanted: nothing further is grown."""
 
 
+def declined(answer: object) -> bool:
+    """Whether a callback wants an end: it returned False, Python's or NumPy's."""
+    return isinstance(answer, (bool, np.bool_)) and not answer
+
+
 @dataclass(frozen=True)
 class State:
     """What a rule may look at, before the next addition.
